@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class Backbone(BaseModule):
+    """What every backbone shares: output indices, frozen stages, frozen statistics.
+
+    Args:
+        num_stages (int): Stages (or, for plain transformers, blocks) that can be output.
+        out_indices (int | Sequence[int]): Which to output; negative ones count from the end.
+        frozen_stages (int): -1 freezes nothing, 0 the stem, ``n`` also the first ``n`` stages.
+        norm_eval (bool): Keep BatchNorm statistics fixed in training.
+        init_cfg (dict, optional): mmengine initialisation, e.g. ``type='Pretrained'``.
+
+    Raises:
+        ValueError: If an index or ``frozen_stages`` is out of range.
+    """
+
+    def __init__(
+        self,
+        num_stages: int,
+        out_indices: int | Sequence[int],
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
+        if not indices or any(not -num_stages <= index < num_stages for index in indices):
+            raise ValueError(
+                f'out_indices={out_indices} must be in -{num_stages} .. {num_stages - 1}.'
+            )
+        if not -1 <= frozen_stages <= num_stages:
+            raise ValueError(f'frozen_stages={frozen_stages} must be in -1 .. {num_stages}.')
+        self.out_indices = tuple(sorted(index % num_stages for index in indices))
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+
+    def stem_modules(self) -> Sequence[nn.Module | nn.Parameter]:
+        """What ``frozen_stages=0`` freezes."""
+        raise NotImplementedError
+
+    def stage_modules(self) -> Sequence[Sequence[nn.Module | nn.Parameter]]:
+        """Per stage, what freezing it freezes."""
+        raise NotImplementedError
+
+    def freeze(self) -> None:
+        """Apply ``frozen_stages``; constructors call it last, :meth:`train` keeps it so."""
+        if self.frozen_stages < 0:
+            return
+        frozen = list(self.stem_modules())
+        for stage in self.stage_modules()[: self.frozen_stages]:
+            frozen.extend(stage)
+        for part in frozen:
+            if isinstance(part, nn.Parameter):
+                part.requires_grad_(False)
+            else:
+                part.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch modes; frozen stages and, with ``norm_eval``, BatchNorms stay in eval mode."""
+        super().train(mode)
+        if mode:
+            self.freeze()
+            if self.norm_eval:
+                for module in self.modules():
+                    if isinstance(module, _BatchNorm):
+                        module.eval()
+        return self
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter, for layer-wise learning-rate decay.
+
+        Args:
+            param_name (str): Its name in the whole model.
+            prefix (str): This backbone's prefix there, such as ``'backbone.'``.
+
+        Returns:
+            tuple: The depth (0 the stem, then one per block, last the rest) and the number of
+            depths.
+        """
+        raise NotImplementedError
+
+
+def find_arch(zoo: dict[str, dict], arch: str | dict) -> dict:
+    """Look an arch up in a zoo; a dict is taken as it is.
+
+    Raises:
+        ValueError: If the zoo has no such arch.
+    """
+    if isinstance(arch, str):
+        if arch not in zoo:
+            raise ValueError(f'arch={arch!r} is not one of {", ".join(zoo)}; or pass a dict.')
+        return zoo[arch]
+    return arch

@@ -1,0 +1,1 @@
+"""Restorers for images and video, with their data, losses and metrics."""

@@ -1,0 +1,1 @@
+"""Heads of our own; one that extends a framework is registered only where it is installed."""

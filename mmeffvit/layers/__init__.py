@@ -1,0 +1,25 @@
+"""Modules that hosts are built of; attention layers share one contract (CONTRIBUTING.md)."""
+
+from .attention import SoftmaxAttention, SpatialReductionAttention
+from .block import TransformerBlock
+from .carrier import Carrier
+from .drop import DropPath, drop_path_schedule
+from .mlp import ConvMlp, Mlp
+from .patch_embed import PatchEmbed
+from .position import PositionEmbedding, resize_position_embedding
+from .quadtree import QuadTreeAttention
+
+__all__ = [
+    'Carrier',
+    'ConvMlp',
+    'DropPath',
+    'Mlp',
+    'PatchEmbed',
+    'PositionEmbedding',
+    'QuadTreeAttention',
+    'SoftmaxAttention',
+    'SpatialReductionAttention',
+    'TransformerBlock',
+    'drop_path_schedule',
+    'resize_position_embedding',
+]

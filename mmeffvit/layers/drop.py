@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch per sample (Huang et al., "Deep Networks with Stochastic Depth").
+
+    Args:
+        drop_prob (float): Probability in [0, 1) of zeroing a sample's branch in training; kept
+            branches are scaled by ``1 / (1 - drop_prob)``.
+
+    Raises:
+        ValueError: If ``drop_prob`` is outside [0, 1).
+    """
+
+    def __init__(self, drop_prob: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= drop_prob < 1:
+            raise ValueError(f'drop_prob={drop_prob} must be in [0, 1).')
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop samples of ``x`` of shape ``(B, ...)``."""
+        if not self.training or self.drop_prob == 0:
+            return x
+        keep = 1 - self.drop_prob
+        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
+        return x * mask
+
+    def extra_repr(self) -> str:
+        """Show the probability."""
+        return f'drop_prob={self.drop_prob}'
+
+
+def drop_path_schedule(rate: float, num_blocks: int) -> list[float]:
+    """Rates from 0 at the first block to ``rate`` at the last, linear in depth."""
+    return torch.linspace(0, rate, num_blocks).tolist()

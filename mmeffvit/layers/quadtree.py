@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..ops import crop_tokens, from_quad, map_to_tokens, pad_tokens, to_quad, tokens_to_map
+from ..ops.layout import Grid
+from ..ops.quadtree import KINDS, quadtree_attention
+from ..registry import MODELS
+from .attention import head_dims_of
+from .carrier import Carrier
+from .init import depthwise_conv, init_conv, init_linear
+
+_ACTIVATIONS = {'gelu': F.gelu, 'relu': F.relu}
+
+
+@MODELS.register_module()
+class QuadTreeAttention(BaseModule):
+    """QuadTree attention over a pyramid of token grids (Tang et al., ICLR 2022).
+
+    Works on any grid. A grid that ``2 ** (levels - 1)`` does not divide is padded at the bottom
+    and right; padded positions are never attended to, are left out of averages and of GroupNorm
+    statistics, and are zero for convolutions, so the result does not depend on them. Self-attention
+    takes keys from ``x``, cross-attention from ``context``, whose grid may differ.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        num_heads (int): Number of heads.
+        qkv_bias (bool): Whether the query, key and value projections have biases.
+        levels (int): Levels of the pyramid; 1 is full attention.
+        topks (int | Sequence[int]): Keys kept per query, coarsest level first; one number serves
+            all levels. Clamped to the number of candidates.
+        kind (str): ``'A'`` or ``'B'`` (section 3.2 of the paper).
+        lepe (bool): Kind ``'B'``: add a depthwise convolution of the values to every level's
+            message.
+        value_branch (bool): Kind ``'B'``: make coarser values by a learned branch, not by averages.
+            Not for cross-attention, whose values the authors average.
+        value_act (str): Activation of the value branch: ``'gelu'`` in the authors' classification
+            code, ``'relu'`` in their detection and segmentation code, with the same weights' names.
+        drop_lone_level (bool): Kind ``'A'`` with one level: leave the ``topks[0]`` best keys out of
+            the message as the authors' code does (they are never added back). The default treats
+            the level as final.
+
+    Raises:
+        ValueError: If an argument has no meaning.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        levels: int = 3,
+        topks: int | Sequence[int] = 8,
+        kind: str = 'B',
+        lepe: bool = True,
+        value_branch: bool = True,
+        value_act: str = 'gelu',
+        drop_lone_level: bool = False,
+    ) -> None:
+        super().__init__()
+        head_dims_of(embed_dims, num_heads)
+        if kind not in KINDS:
+            raise ValueError(f"QuadTree attention has kinds 'A' and 'B', not {kind!r}.")
+        if levels < 1:
+            raise ValueError(f'levels={levels} must be at least 1.')
+        if value_act not in _ACTIVATIONS:
+            raise ValueError(f'value_act={value_act!r} must be one of {tuple(_ACTIVATIONS)}.')
+        self.num_heads = num_heads
+        self.levels = levels
+        self.topks = (topks,) * levels if isinstance(topks, int) else tuple(topks)
+        if len(self.topks) < levels or min(self.topks) < 1:
+            raise ValueError(f'topks={topks} must hold {levels} positive numbers.')
+        self.kind = kind
+        self.drop_lone_level = drop_lone_level
+        # The authors' projections are 1x1 convolutions, initialised by PVT's rule for those.
+        self.q, self.k, self.v = (
+            init_linear(nn.Linear(embed_dims, embed_dims, bias=qkv_bias), (2 / embed_dims) ** 0.5)
+            for _ in range(3)
+        )
+        self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
+        self.level_weight = self.lepe = self.value_branches = None
+        if kind == 'B':
+            self.level_weight = nn.Parameter(torch.randn(levels))
+            if lepe:  # coarsest level first, as level_weight
+                self.lepe = nn.ModuleList(depthwise_conv(embed_dims) for _ in range(levels))
+            if value_branch:  # finest transition first
+                self.value_branches = nn.ModuleList(
+                    ValueBranch(embed_dims, value_act) for _ in range(levels - 1)
+                )
+
+    def forward(
+        self,
+        x: Tensor,
+        grid: Grid,
+        carrier: Carrier | None = None,
+        *,
+        context: Tensor | None = None,
+        context_grid: Grid | None = None,
+        key_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            x (Tensor): Query tokens ``(B, H*W, C)``.
+            grid (tuple[int, int]): Their grid ``(H, W)``.
+            carrier (Carrier, optional): Not used.
+            context (Tensor, optional): Key tokens ``(B, H'*W', C)`` of cross-attention.
+            context_grid (tuple[int, int], optional): Their grid.
+            key_mask (Tensor, optional): Boolean ``(B, H'*W')``, False where a key must not be
+                attended to.
+
+        Returns:
+            Tensor: Tokens ``(B, H*W, C)``.
+
+        Raises:
+            ValueError: If a context comes without its grid, or to a layer with a value branch or
+                LePE, which exist for self-attention only.
+        """
+        if context is None:
+            context, context_grid = x, grid
+        elif context_grid is None:
+            raise ValueError('Cross-attention needs context_grid, the (H, W) of its context.')
+        elif self.lepe is not None or self.value_branches:
+            raise ValueError('Cross-attention needs a layer with lepe=False, value_branch=False.')
+        divisor = 2 ** (self.levels - 1)
+
+        q, padded_grid = pad_tokens(self.q(x), grid, divisor)
+        q_masks = self._masks(q, grid, padded_grid)
+        k, padded_context_grid = pad_tokens(self.k(context), context_grid, divisor)
+        v, _ = pad_tokens(self.v(context), context_grid, divisor)
+        key_masks = self._masks(k, context_grid, padded_context_grid, key_mask)
+        if key_mask is not None:
+            visible = self._raster(key_masks[-1], padded_context_grid)
+            k, v = k * visible, v * visible
+
+        queries = self._average_pyramid(self._quad(q, padded_grid, True), q_masks)
+        keys = self._average_pyramid(self._quad(k, padded_context_grid, True), key_masks)
+        if self.value_branches:
+            values = self._value_pyramid(self._quad(v, padded_context_grid), key_masks)
+        else:
+            values = self._average_pyramid(self._quad(v, padded_context_grid), key_masks)
+        out = quadtree_attention(
+            queries,
+            keys,
+            [self._heads(value) for value in values],
+            self.topks,
+            self.kind,
+            level_weight=self.level_weight,
+            position=self._coarse_lepe(values, padded_grid),
+            key_masks=key_masks,
+            drop_lone_level=self.drop_lone_level,
+        )
+        out = from_quad(out.to(v.dtype), padded_grid, self.levels - 1)
+        if self.lepe is not None:
+            weight = self.level_weight.softmax(0)[-1]
+            out = torch.addcmul(out, self._convolve(self.lepe[-1], v, padded_grid), weight)
+        return self.proj(crop_tokens(out, padded_grid, grid))
+
+    def _quad(self, tokens: Tensor, grid: Grid, heads: bool = False) -> Tensor:
+        """Quad order: ``(B, heads, N, D)``, or ``(B, N, C)`` where a module is to follow."""
+        quad = to_quad(tokens, grid, self.levels - 1, self.num_heads if heads else 1)
+        return quad if heads else quad.squeeze(1)
+
+    def _raster(self, mask: Tensor, grid: Grid) -> Tensor:
+        return from_quad(mask[:, None, :, None], grid, self.levels - 1)
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def _masks(
+        self, tokens: Tensor, grid: Grid, padded_grid: Grid, mask: Tensor | None = None
+    ) -> list[Tensor] | None:
+        """Visible positions per level ``(B or 1, N_l)``, coarsest first; None if all are."""
+        if mask is None:
+            if grid == padded_grid:
+                return None
+            mask = tokens.new_ones(1, grid[0] * grid[1], dtype=torch.bool)
+        mask, _ = pad_tokens(mask.unsqueeze(-1), grid, 2 ** (self.levels - 1))
+        masks = [self._quad(mask, padded_grid).squeeze(-1)]
+        for _ in range(self.levels - 1):
+            masks.insert(0, masks[0].unflatten(1, (-1, 4)).any(-1))
+        return masks
+
+    def _average_pyramid(self, finest: Tensor, masks: list[Tensor] | None) -> list[Tensor]:
+        """Average over visible children; ``(..., N, D)`` in quad order, coarsest first."""
+        pyramid = [finest]
+        for level in range(self.levels - 1, 0, -1):
+            children = pyramid[0].unflatten(-2, (-1, 4))
+            if masks is None:
+                pyramid.insert(0, children.mean(-2))
+                continue
+            visible = masks[level].unflatten(1, (-1, 4)).to(finest.dtype)
+            share = visible / visible.sum(-1, keepdim=True).clamp(min=1)
+            share = share.unsqueeze(1) if finest.ndim == 4 else share
+            pyramid.insert(0, (children * share.unsqueeze(-1)).sum(-2))
+        return pyramid
+
+    def _value_pyramid(self, finest: Tensor, masks: list[Tensor] | None) -> list[Tensor]:
+        pyramid = [finest]
+        for branch, level in zip(self.value_branches, range(self.levels - 1, 0, -1)):
+            pair = (None, None) if masks is None else (masks[level], masks[level - 1])
+            pyramid.insert(0, branch(pyramid[0], *pair))
+        return pyramid
+
+    def _coarse_lepe(self, values: list[Tensor], grid: Grid) -> list[Tensor | None] | None:
+        """LePE of all levels but the finest, which is added in raster order instead."""
+        if self.lepe is None:
+            return None
+        messages = []
+        for level in range(self.levels - 1):
+            side = 2 ** (self.levels - 1 - level)
+            level_grid = (grid[0] // side, grid[1] // side)
+            raster = from_quad(values[level].unsqueeze(1), level_grid, level)
+            message = self._convolve(self.lepe[level], raster, level_grid)
+            messages.append(to_quad(message, level_grid, level, self.num_heads))
+        return [*messages, None]
+
+    @staticmethod
+    def _convolve(conv: nn.Conv2d, tokens: Tensor, grid: Grid) -> Tensor:
+        return map_to_tokens(conv(tokens_to_map(tokens, grid)))
+
+
+class ValueBranch(nn.Module):
+    """Learned 2x2 reduction of values in quad order: norm, act, 2x2 conv, norm, act, linear.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        act (str): ``'gelu'`` or ``'relu'``.
+    """
+
+    def __init__(self, embed_dims: int, act: str) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(1, embed_dims)
+        self.reduce = init_conv(nn.Conv2d(embed_dims, embed_dims, 2, 2))
+        self.norm2 = nn.GroupNorm(1, embed_dims)
+        self.proj = init_linear(nn.Linear(embed_dims, embed_dims), (2 / embed_dims) ** 0.5)
+        self.act = act
+
+    def forward(
+        self, x: Tensor, fine_mask: Tensor | None = None, coarse_mask: Tensor | None = None
+    ) -> Tensor:
+        """Reduce tokens ``(B, N, C)`` in quad order to ``(B, N / 4, C)``.
+
+        Args:
+            x (Tensor): Values, zero where not visible.
+            fine_mask (Tensor, optional): Visible positions ``(B or 1, N)``.
+            coarse_mask (Tensor, optional): Visible positions ``(B or 1, N / 4)``.
+
+        Returns:
+            Tensor: Coarser values, zero where not visible.
+        """
+        act = _ACTIVATIONS[self.act]
+        x = _visible(act(_group_norm(x, self.norm1, fine_mask)), fine_mask)
+        # The four children of a node are neighbours in memory: the 2x2 convolution is a product.
+        weight = self.reduce.weight.permute(0, 2, 3, 1).flatten(1)
+        x = F.linear(x.reshape(x.shape[0], -1, weight.shape[1]), weight, self.reduce.bias)
+        x = act(_group_norm(_visible(x, coarse_mask), self.norm2, coarse_mask))
+        return _visible(self.proj(x), coarse_mask)
+
+
+def _visible(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask.unsqueeze(-1)
+
+
+def _group_norm(x: Tensor, norm: nn.GroupNorm, mask: Tensor | None) -> Tensor:
+    """GroupNorm with one group on tokens ``(B, N, C)``, statistics over visible ones."""
+    if mask is None:
+        flat = x.flatten(1)
+        normed = F.layer_norm(flat, flat.shape[1:], eps=norm.eps).view_as(x)
+        return torch.addcmul(norm.bias, normed, norm.weight)
+    count = mask.sum(1).clamp(min=1).view(-1, 1, 1) * x.shape[-1]
+    mean = x.sum((1, 2), keepdim=True) / count
+    centred = _visible(x - mean, mask)
+    variance = centred.square().sum((1, 2), keepdim=True) / count
+    return torch.addcmul(norm.bias, centred * (variance + norm.eps).rsqrt(), norm.weight)

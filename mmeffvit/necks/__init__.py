@@ -1,0 +1,1 @@
+"""Between a backbone and a head; torch and mmengine only."""

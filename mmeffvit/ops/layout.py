@@ -1,0 +1,93 @@
+"""Views between tokens, maps and quad order.
+
+Quad order: with ``n`` halvings, a row index is (r0, b1..bn), r0 the high part and b1..bn its ``n``
+low bits, a column index (c0, e1..en) likewise; tokens are sorted by (r0, c0, b1, e1, ..., bn, en).
+The 2x2 children of node ``p`` are then nodes ``4p .. 4p + 3`` of the next finer level, in the order
+(0, 0), (0, 1), (1, 0), (1, 1), so pooling is a mean over four neighbours in memory and a child
+index is arithmetic.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+Grid = tuple[int, int]
+
+
+def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
+    """View row-major tokens ``(B, H*W, C)`` as a channels-last map ``(B, C, H, W)``."""
+    return tokens.unflatten(1, grid).permute(0, 3, 1, 2)
+
+
+def map_to_tokens(feature_map: Tensor) -> Tensor:
+    """View a map ``(B, C, H, W)`` as tokens ``(B, H*W, C)``; a copy unless it is channels-last."""
+    return feature_map.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def pad_tokens(tokens: Tensor, grid: Grid, multiple: int) -> tuple[Tensor, Grid]:
+    """Pad a token grid with zeros at the bottom and right to multiples.
+
+    Args:
+        tokens (Tensor): ``(B, H*W, C)``.
+        grid (tuple[int, int]): ``(H, W)``.
+        multiple (int): Both sides become multiples of it.
+
+    Returns:
+        tuple: Tokens ``(B, H'*W', C)`` and the grid ``(H', W')``.
+    """
+    height, width = grid
+    bottom, right = -height % multiple, -width % multiple
+    if not (bottom or right):
+        return tokens, grid
+    padded = F.pad(tokens.unflatten(1, grid), (0, 0, 0, right, 0, bottom))
+    return padded.flatten(1, 2), (height + bottom, width + right)
+
+
+def crop_tokens(tokens: Tensor, padded_grid: Grid, grid: Grid) -> Tensor:
+    """Undo :func:`pad_tokens`: keep the top-left ``grid`` of ``(B, H'*W', C)`` tokens."""
+    if padded_grid == grid:
+        return tokens
+    return tokens.unflatten(1, padded_grid)[:, : grid[0], : grid[1]].flatten(1, 2)
+
+
+def to_quad(tokens: Tensor, grid: Grid, halvings: int, num_heads: int = 1) -> Tensor:
+    """Bring row-major tokens into quad order, heads first.
+
+    Args:
+        tokens (Tensor): ``(B, H*W, C)``.
+        grid (tuple[int, int]): ``(H, W)``, multiples of ``2 ** halvings``.
+        halvings (int): Number of 2x2 poolings that the order serves.
+        num_heads (int): Channels are split into this many contiguous groups.
+
+    Returns:
+        Tensor: ``(B, num_heads, H*W, C / num_heads)``, contiguous where the order changes.
+    """
+    B, N, C = tokens.shape
+    if halvings == 0:
+        return tokens.view(B, N, num_heads, C // num_heads).transpose(1, 2)
+    height, width = grid
+    bits = (2,) * halvings
+    split = tokens.reshape(
+        B, height >> halvings, *bits, width >> halvings, *bits, num_heads, C // num_heads
+    )
+    return split.permute(0, -2, *_quad_axes(halvings), -1).reshape(B, num_heads, N, C // num_heads)
+
+
+def from_quad(tokens: Tensor, grid: Grid, halvings: int) -> Tensor:
+    """Inverse of :func:`to_quad`: ``(B, heads, H*W, D)`` to row-major ``(B, H*W, heads*D)``."""
+    B, num_heads, N, D = tokens.shape
+    if halvings == 0:
+        return tokens.transpose(1, 2).reshape(B, N, num_heads * D)
+    height, width = grid
+    split = tokens.reshape(
+        B, num_heads, height >> halvings, width >> halvings, *(2, 2) * halvings, D
+    )
+    rows = (2, *range(4, 4 + 2 * halvings, 2))
+    columns = (3, *range(5, 5 + 2 * halvings, 2))
+    return split.permute(0, *rows, *columns, 1, -1).reshape(B, N, num_heads * D)
+
+
+def _quad_axes(halvings: int) -> tuple[int, ...]:
+    row, column = 1, 2 + halvings
+    return tuple(axis for bit in range(halvings + 1) for axis in (row + bit, column + bit))
