@@ -1,0 +1,1 @@
+"""Data: the generator of the shapes dataset."""
