@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -36,4 +35,4 @@ class DropPath(nn.Module):
 
 def drop_path_schedule(rate: float, num_blocks: int) -> list[float]:
     """Rates from 0 at the first block to ``rate`` at the last, linear in depth."""
-    return torch.linspace(0, rate, num_blocks).tolist()
+    return [rate * i / max(1, num_blocks - 1) for i in range(num_blocks)]

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ..registry import MODELS
+from .keymap import Conversion, KeyMap, apply_rules, check_against
+from .pvt import PVT, PVTV2
+from .quadtree import QUADTREE
+
+#: Public code bases whose checkpoints can be converted.
+FAMILIES: dict[str, KeyMap] = {
+    'pvt': PVT,
+    'pvtv2': PVTV2,
+    'quadtree': QUADTREE,
+}
+PARTS = ('backbone', 'model')
+
+
+def convert(
+    state: Mapping[str, Tensor],
+    family: str,
+    part: str = 'backbone',
+    config: dict | None = None,
+) -> Conversion:
+    """Convert a public state dict to our keys and check it against the model it belongs to.
+
+    Args:
+        state (Mapping[str, Tensor]): Public keys: a backbone's, a classifier's, or a whole
+            detector's or segmentor's with its backbone under ``backbone.``.
+        family (str): A key of :data:`FAMILIES`.
+        part (str): ``'backbone'`` for the backbone alone, what ``init_cfg`` loads; ``'model'`` for
+            the whole classifier, detector or segmentor, what ``tools/test.py`` loads. Necks and
+            heads of detectors and segmentors keep their names.
+        config (dict, optional): Backbone config to check against; inferred from the weights if
+            not given.
+
+    Returns:
+        Conversion: The new state, and what was mapped, dropped, missing, unexpected, mismatched.
+
+    Raises:
+        ValueError: If ``family`` or ``part`` is unknown, or the keys are not that family's.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f'family={family!r} is not one of {", ".join(FAMILIES)}.')
+    if part not in PARTS:
+        raise ValueError(f'part={part!r} is not one of {", ".join(PARTS)}.')
+    key_map = FAMILIES[family]
+    whole = any(key.startswith('backbone.') for key in state)
+    inner = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
+    rest = {k: v for k, v in state.items() if not k.startswith('backbone.')} if whole else {}
+    public = inner if whole else dict(state)
+    head = {k: v for k, v in public.items() if _is_head(k, key_map)}
+
+    result = Conversion()
+    apply_rules({k: v for k, v in public.items() if k not in head}, key_map.rules, result)
+    if not result.mapped:
+        raise ValueError(
+            f'No key is one of {key_map.source}; the file has {_examples(state)}. '
+            'Check the family, or whether the weights are wrapped differently.'
+        )
+    result.config = config or key_map.config(result.state)
+    with torch.device('meta'):
+        wanted = MODELS.build(dict(result.config)).state_dict()
+    check_against(result, wanted, key_map)
+
+    if part == 'model':
+        result.state = {f'backbone.{key}': value for key, value in result.state.items()}
+        apply_rules(head, key_map.head_rules, result)
+        result.state.update(rest)
+        result.mapped.extend((key, key) for key in rest)
+    else:
+        result.dropped.extend((key, 'not the backbone') for key in (*head, *rest))
+    return result
+
+
+def _is_head(key: str, key_map: KeyMap) -> bool:
+    return any(re.fullmatch(rule.pattern, key) for rule in key_map.head_rules)
+
+
+def _examples(state: Mapping[str, Tensor]) -> str:
+    keys = list(state)
+    return ', '.join(keys[:3]) + (', ...' if len(keys) > 3 else '')

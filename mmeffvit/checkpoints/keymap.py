@@ -1,0 +1,169 @@
+"""Declarative maps from the keys of public code to ours, and the engine that applies them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+StateDict = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rename:
+    r"""Keys that match ``pattern`` whole become ``target``.
+
+    Attributes:
+        pattern (str): Regular expression of the public key.
+        target (str | Sequence[str]): Our key, with ``\1`` group references; several keys where
+            ``transform`` returns as many tensors.
+        transform (Callable, optional): ``transform(tensor, match)`` for values that change shape
+            or order.
+    """
+
+    pattern: str
+    target: str | Sequence[str]
+    transform: Callable[[Tensor, re.Match], Tensor | Sequence[Tensor]] | None = None
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Keys that match ``pattern`` whole are left out on purpose.
+
+    Attributes:
+        pattern (str): Regular expression of the public key.
+        reason (str): Why nothing is lost.
+    """
+
+    pattern: str
+    reason: str
+
+
+Rule = Rename | Drop
+
+
+@dataclass(frozen=True)
+class KeyMap:
+    """How the checkpoints of one public code base become ours.
+
+    Attributes:
+        source (str): The public code that writes such checkpoints.
+        rules (Sequence[Rule]): Backbone keys; the first rule that matches is used.
+        config (Callable): ``config(state)``, from the *converted* state the config of the backbone
+            that it belongs to, so that a conversion can be checked strictly.
+        head_rules (Sequence[Rule]): Classification head, to mmpretrain's keys.
+        optional (Sequence[str]): Patterns of our keys that a source may lack; they keep their
+            initial values and are reported.
+    """
+
+    source: str
+    rules: Sequence[Rule]
+    config: Callable[[StateDict], dict]
+    head_rules: Sequence[Rule] = ()
+    optional: Sequence[str] = ()
+
+
+@dataclass
+class Conversion:
+    """A converted state and what happened to every key.
+
+    Attributes:
+        state (dict[str, Tensor]): Our keys.
+        config (dict): The backbone they belong to.
+        mapped (list[tuple[str, str]]): Public key, our key.
+        dropped (list[tuple[str, str]]): Public key, reason.
+        untrained (list[str]): Our optional keys that the source does not have.
+        missing (list[str]): Our keys that nothing was mapped to.
+        unexpected (list[str]): Public keys that no rule knows, or our keys that do not exist.
+        mismatched (list[str]): Keys whose shapes differ, with both shapes.
+    """
+
+    state: StateDict = field(default_factory=dict)
+    config: dict = field(default_factory=dict)
+    mapped: list[tuple[str, str]] = field(default_factory=list)
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    untrained: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the state fills the backbone, key by key."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+
+def apply_rules(state: Mapping[str, Tensor], rules: Sequence[Rule], result: Conversion) -> None:
+    """Apply rules to every key of a public state, adding to ``result``."""
+    for key, tensor in state.items():
+        for rule in rules:
+            match = re.fullmatch(rule.pattern, key)
+            if match is None:
+                continue
+            if isinstance(rule, Drop):
+                result.dropped.append((key, rule.reason))
+                break
+            targets = [rule.target] if isinstance(rule.target, str) else list(rule.target)
+            values = tensor if rule.transform is None else rule.transform(tensor, match)
+            values = [values] if isinstance(values, Tensor) else list(values)
+            for target, value in zip(targets, values, strict=True):
+                target = match.expand(target)
+                # Own storage, so that a view does not save the tensor it was cut from.
+                result.state[target] = value.detach().clone().contiguous()
+                result.mapped.append((key, target))
+            break
+        else:
+            result.unexpected.append(key)
+
+
+def check_against(result: Conversion, wanted: Mapping[str, Tensor], key_map: KeyMap) -> None:
+    """Compare the converted state with a model's state, adding to ``result``.
+
+    Where the only difference is memory format or dtype nothing is reported.
+    """
+    for key, tensor in wanted.items():
+        if key not in result.state:
+            optional = any(re.fullmatch(pattern, key) for pattern in key_map.optional)
+            (result.untrained if optional else result.missing).append(key)
+        elif result.state[key].shape != tensor.shape:
+            shapes = tuple(result.state[key].shape), tuple(tensor.shape)
+            result.mismatched.append(f'{key}: {shapes[0]} in the file, {shapes[1]} in the model')
+    result.unexpected.extend(key for key in result.state if key not in wanted)
+
+
+def stage_depths(state: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
+    """Blocks per stage, read off the keys.
+
+    Args:
+        state (Mapping): A state dict.
+        pattern (str): Regular expression with a group for the stage and one for the block.
+    """
+    found = {
+        (int(match[1]), int(match[2]))
+        for match in (re.match(pattern, key) for key in state)
+        if match
+    }
+    stages = sorted({stage for stage, _ in found})
+    return tuple(1 + max(block for s, block in found if s == stage) for stage in stages)
+
+
+def to_linear(weight: Tensor, match: re.Match) -> Tensor:
+    """A 1x1 convolution's weight as a linear layer's."""
+    return weight.flatten(1) if weight.ndim == 4 else weight
+
+
+def as_state(value: object) -> StateDict:
+    """The tensors of a flat mapping.
+
+    Raises:
+        ValueError: If it is not a flat mapping from names to tensors.
+    """
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError(f'A state dict maps names to tensors; this is a {type(value).__name__}.')
+    wrong = next((k for k, v in value.items() if not isinstance(v, torch.Tensor)), None)
+    if wrong is not None:
+        raise ValueError(f'Entry {wrong!r} of the state dict is not a tensor.')
+    return dict(value)

@@ -1,0 +1,81 @@
+"""PVT and PVTv2 as in the authors' repository, and the host's rules that other families share."""
+
+from __future__ import annotations
+
+import re
+
+from torch import Tensor
+
+from .keymap import Drop, KeyMap, Rename, Rule, StateDict, stage_depths
+
+#: Linear classifier of the field, to mmpretrain's ``LinearClsHead``.
+LINEAR_HEAD = (Rename(r'head\.(weight|bias)', r'head.fc.\1'),)
+
+
+def pyramid_rules(attention: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    """Rules of the pyramid host, for the public names ``patch_embed1``, ``block1.0``, ``norm1``.
+
+    Args:
+        attention (tuple[Rule, ...]): Rules of the attention layer, without its prefix; their own
+            groups count from 2.
+    """
+    rules: list[Rule] = []
+    for stage in range(4):
+        public, ours = rf'block{stage + 1}\.(\d+)', rf'stages.{stage}.blocks.\1'
+        rules += [
+            Rename(rf'patch_embed{stage + 1}\.(.+)', rf'stages.{stage}.patch_embed.\1'),
+            Rename(rf'norm{stage + 1}\.(.+)', rf'stages.{stage}.norm.\1'),
+            Rename(rf'{public}\.(norm[12]\..+)', rf'{ours}.\2'),
+            Rename(rf'{public}\.mlp\.dwconv\.dwconv\.(.+)', rf'{ours}.mlp.dwconv.\2'),
+            Rename(rf'{public}\.(mlp\.fc[12]\..+)', rf'{ours}.\2'),
+        ]
+        for rule in attention:
+            pattern = rf'{public}\.attn\.{rule.pattern}'
+            if isinstance(rule, Drop):
+                rules.append(Drop(pattern, rule.reason))
+            else:
+                rules.append(Rename(pattern, rf'{ours}.attn.{rule.target}', rule.transform))
+    return tuple(rules)
+
+
+def pyramid_arch(state: StateDict) -> dict:
+    """The host's arch, read off a converted state; the heads are those of every published size."""
+    depths = stage_depths(state, r'stages\.(\d)\.blocks\.(\d+)\.')
+    widths = [state[f'stages.{i}.patch_embed.proj.bias'] for i in range(len(depths))]
+    hidden = [state[f'stages.{i}.blocks.0.mlp.fc1.bias'] for i in range(len(depths))]
+    return dict(
+        embed_dims=tuple(len(width) for width in widths),
+        depths=depths,
+        num_heads=(1, 2, 5, 8),
+        mlp_ratios=tuple(len(h) // len(w) for h, w in zip(hidden, widths)),
+    )
+
+
+def _without_class_token(table: Tensor, match: re.Match) -> Tensor:
+    rows = table.shape[1]
+    return table[:, rows - int(rows**0.5) ** 2 :]
+
+
+_SPATIAL_REDUCTION = pyramid_rules((Rename(r'((?:q|kv|proj|sr|norm)\..+)', r'\2'),))
+
+PVTV2 = KeyMap(
+    source='the PVT repository (whai362/PVT, v2)',
+    rules=_SPATIAL_REDUCTION,
+    config=lambda state: dict(type='PVTv2', arch=pyramid_arch(state)),
+    head_rules=LINEAR_HEAD,
+)
+
+PVT = KeyMap(
+    source='the PVT repository (whai362/PVT, v1)',
+    rules=(
+        *(
+            Rename(rf'pos_embed{i + 1}', f'stages.{i}.position.weight', _without_class_token)
+            for i in range(4)
+        ),
+        Drop(r'cls_token', 'the dense backbone has no class token'),
+        Drop(r'norm\..+', 'the final norm belongs to the class token'),
+        Drop(r'head\..+', 'the classifier reads the class token'),
+        *_SPATIAL_REDUCTION,
+    ),
+    config=lambda state: dict(type='PVT', arch=pyramid_arch(state)),
+)
