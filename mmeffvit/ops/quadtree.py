@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .dispatch import Op
+from .precision import accurate, without_autocast
 
 KINDS = ('A', 'B')
 CHUNK_BYTES = 2 << 20
@@ -74,14 +75,14 @@ def quadtree_attention(
     """
     num_levels = len(queries)
     _check_arguments(queries, keys, values, topks, kind, level_weight)
-    mix = _accurate(level_weight).softmax(0) if kind == 'B' else None
+    mix = accurate(level_weight).softmax(0) if kind == 'B' else None
     B, num_heads, _, D = queries[0].shape
     scale = D**-0.5
 
     out = index = score = None
-    with torch.autocast(queries[0].device.type, enabled=False):
+    with without_autocast(queries[0]):
         for level in range(num_levels):
-            q, k, v = (_accurate(x[level]).flatten(0, 1) for x in (queries, keys, values))
+            q, k, v = (accurate(x[level]).flatten(0, 1) for x in (queries, keys, values))
             mask = None if key_masks is None else _mask_per_head(key_masks[level], B, num_heads)
             last = level == num_levels - 1
             topk = 0 if last else topks[level]
@@ -152,10 +153,6 @@ def _check_arguments(queries, keys, values, topks, kind, level_weight) -> None:
     if kind == 'B' and (level_weight is None or level_weight.shape != (num_levels,)):
         shape = None if level_weight is None else tuple(level_weight.shape)
         raise ValueError(f"Kind 'B' needs level_weight of shape ({num_levels},), got {shape}.")
-
-
-def _accurate(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _mask_per_head(mask: Tensor, batch: int, num_heads: int) -> Tensor:
