@@ -1,0 +1,15 @@
+# Any backbone with a map at stride 32 as its last output; the config names the backbone.
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmeffvit.PVTv2', arch='b1', out_indices=-1),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=1000,
+        in_channels=512,
+        init_cfg=dict(type='TruncNormal', layer='Linear', std=0.02),
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original'),
+        cal_acc=False,
+    ),
+    train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8), dict(type='CutMix', alpha=1.0)]),
+)

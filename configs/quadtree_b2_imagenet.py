@@ -1,0 +1,3 @@
+_base_ = 'quadtree_b1_imagenet.py'
+
+model = dict(backbone=dict(arch='b2'))

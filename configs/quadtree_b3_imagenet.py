@@ -1,0 +1,4 @@
+_base_ = 'quadtree_b1_imagenet.py'
+
+model = dict(backbone=dict(arch='b3', drop_path_rate=0.3))
+optim_wrapper = dict(clip_grad=dict(max_norm=1.0))

@@ -1,0 +1,3 @@
+_base_ = 'retinanet_quadtree_b1_coco.py'
+
+model = dict(backbone=dict(arch='b3'))

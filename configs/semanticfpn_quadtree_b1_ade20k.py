@@ -1,0 +1,19 @@
+_base_ = [
+    '_base_/models/semanticfpn_pyramid.py',
+    '_base_/datasets/ade20k_aligned.py',
+    '_base_/schedules/ade20k_160k_adamw.py',
+    'mmseg::_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmeffvit.QuadTreeTransformer',
+        arch='b1',
+        topks=32,
+        value_act='relu',
+        drop_path_rate=0.1,
+    ),
+)
+train_dataloader = dict(batch_size=2)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))))

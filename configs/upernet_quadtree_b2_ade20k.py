@@ -1,0 +1,19 @@
+_base_ = [
+    '_base_/models/upernet_pyramid.py',
+    'mmseg::_base_/datasets/ade20k.py',
+    '_base_/schedules/ade20k_160k_adamw.py',
+    'mmseg::_base_/default_runtime.py',
+]
+
+# The authors have no UperNet; this is the Swin family's recipe.
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmeffvit.QuadTreeTransformer',
+        arch='b2',
+        topks=32,
+        value_act='relu',
+        drop_path_rate=0.1,
+    ),
+)
+train_dataloader = dict(batch_size=2)
