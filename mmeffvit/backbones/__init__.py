@@ -3,5 +3,14 @@
 from .pvt import PVT, PVTv2
 from .pyramid import PyramidTransformer
 from .quadtree import QuadTreeTransformer
+from .swin import SwinTransformer
+from .vit import VisionTransformer
 
-__all__ = ['PVT', 'PVTv2', 'PyramidTransformer', 'QuadTreeTransformer']
+__all__ = [
+    'PVT',
+    'PVTv2',
+    'PyramidTransformer',
+    'QuadTreeTransformer',
+    'SwinTransformer',
+    'VisionTransformer',
+]

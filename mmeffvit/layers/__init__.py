@@ -6,8 +6,11 @@ from .carrier import Carrier
 from .drop import DropPath, drop_path_schedule
 from .mlp import ConvMlp, Mlp
 from .patch_embed import PatchEmbed
+from .patch_merging import PatchMerging
+from .phi import Phi, SkipAttention
 from .position import PositionEmbedding, resize_position_embedding
 from .quadtree import QuadTreeAttention
+from .window import WindowAttention
 
 __all__ = [
     'Carrier',
@@ -15,11 +18,15 @@ __all__ = [
     'DropPath',
     'Mlp',
     'PatchEmbed',
+    'PatchMerging',
+    'Phi',
     'PositionEmbedding',
     'QuadTreeAttention',
+    'SkipAttention',
     'SoftmaxAttention',
     'SpatialReductionAttention',
     'TransformerBlock',
+    'WindowAttention',
     'drop_path_schedule',
     'resize_position_embedding',
 ]

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import Mlp, PatchEmbed, PositionEmbedding, TransformerBlock, drop_path_schedule
+from ..layers.build import AttentionConfig, build_attentions
+from ..ops import tokens_to_map
+from ..registry import MODELS
+from .base import Backbone, find_arch
+
+#: DeiT (Touvron et al., ICML 2021), table 1, and ViT-L.
+VIT_ARCHS = {
+    'tiny': dict(embed_dims=192, depth=12, num_heads=3),
+    'small': dict(embed_dims=384, depth=12, num_heads=6),
+    'base': dict(embed_dims=768, depth=12, num_heads=12),
+    'large': dict(embed_dims=1024, depth=24, num_heads=16),
+}
+OUT_TYPES = ('featmap', 'cls_token', 'avg_featmap')
+
+
+@MODELS.register_module()
+class VisionTransformer(Backbone):
+    """Plain Vision Transformer of one resolution, with any attention in any block.
+
+    Class token and registers precede the grid in the token sequence: ``N = E + H*W``.
+
+    Args:
+        arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, or a dict of
+            ``embed_dims``, ``depth``, ``num_heads`` and, optionally, ``mlp_ratio`` (4).
+        attentions (dict | Sequence[dict], optional): Attention layer: one config for all blocks, or
+            one per block; softmax attention by default. Width, heads, ``qkv_bias`` are filled in.
+        img_size (int | tuple[int, int]): Image ``(H, W)`` of the position table; it is resized to
+            the grid of every input.
+        patch_size (int): Side of a patch in pixels. Images are padded by zeros at the bottom and
+            right to whole patches.
+        in_channels (int): Channels of the image.
+        with_cls_token (bool): Class token, with its own row in the position table.
+        num_registers (int): Learned tokens after the class token, without position.
+        out_type (str): ``'featmap'``: maps; ``'cls_token'`` and ``'avg_featmap'``: vectors
+            ``(B, C)`` for classifiers.
+        final_norm (bool): LayerNorm on the last block's output.
+        qkv_bias (bool): Biases of the query, key and value projections.
+        drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
+        norm_eps (float): Epsilon of all norms.
+        out_indices (int | Sequence[int]): Blocks to output.
+        frozen_stages (int): -1 nothing, 0 patch, position and extra tokens, ``n`` also the first
+            ``n`` blocks.
+        with_cp (bool | str): What to recompute in backward: ``'mlp'``, or ``'all'`` (or True).
+        init_cfg (dict, optional): mmengine initialisation.
+
+    Raises:
+        ValueError: If ``out_type`` has no meaning, or asks for a class token that is not there.
+
+    Source: Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021); initialisation as in
+    DeiT. Registers: Darcet et al., "Vision Transformers Need Registers" (ICLR 2024).
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'small',
+        attentions: AttentionConfig | None = None,
+        *,
+        img_size: int | tuple[int, int] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        with_cls_token: bool = True,
+        num_registers: int = 0,
+        out_type: str = 'featmap',
+        final_norm: bool = True,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        norm_eps: float = 1e-6,
+        out_indices: int | Sequence[int] = -1,
+        frozen_stages: int = -1,
+        with_cp: bool | str = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        attentions = attentions or dict(type='SoftmaxAttention')
+        arch = {'mlp_ratio': 4, **find_arch(VIT_ARCHS, arch)}
+        embed_dims, depth = arch['embed_dims'], arch['depth']
+        super().__init__(depth, out_indices, frozen_stages, init_cfg=init_cfg)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type={out_type!r} must be one of {OUT_TYPES}.')
+        if out_type == 'cls_token' and not with_cls_token:
+            raise ValueError("out_type='cls_token' needs with_cls_token=True.")
+        self.out_type = out_type
+        self.num_extra_tokens = int(with_cls_token) + num_registers
+
+        self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size, patch_size, norm=False)
+        self.patch_embed.proj.reset_parameters()  # DeiT keeps PyTorch's initialisation here
+        height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
+        table_grid = (-(-height // patch_size), -(-width // patch_size))
+        self.position = PositionEmbedding(
+            embed_dims, table_grid, num_extra_tokens=int(with_cls_token)
+        )
+        self.cls_token = _tokens(1, embed_dims) if with_cls_token else None
+        self.registers = _tokens(num_registers, embed_dims) if num_registers else None
+        drop_rates = drop_path_schedule(drop_path_rate, depth)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(
+                embed_dims,
+                attn,
+                Mlp(embed_dims, round(embed_dims * arch['mlp_ratio'])),
+                drop_rate,
+                norm_eps,
+                with_cp,
+            )
+            for attn, drop_rate in zip(
+                build_attentions(attentions, depth, embed_dims, arch['num_heads'], qkv_bias),
+                drop_rates,
+            )
+        )
+        self.norm = nn.LayerNorm(embed_dims, eps=norm_eps) if final_norm else nn.Identity()
+        self.freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features.
+
+        Args:
+            x (Tensor): Images ``(B, in_channels, H, W)`` of any size.
+
+        Returns:
+            tuple[Tensor]: For each of ``out_indices`` a map ``(B, C, H', W')`` at stride
+            ``patch_size`` (sides rounded up), channels-last in memory; or a vector ``(B, C)``.
+        """
+        x, grid = self.patch_embed(x)
+        x = self._embed(x, grid)
+        carrier = None
+        outs = []
+        for i, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
+            x, carrier = block(x, grid, carrier)
+            if i in self.out_indices:
+                out = self.norm(x) if i == len(self.blocks) - 1 else x
+                outs.append(self._output(out, grid))
+        return tuple(outs)
+
+    def _embed(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Add positions, and put the class token and the registers in front."""
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = self.position(x, grid)
+        if self.registers is None:
+            return x
+        registers = self.registers.expand(len(x), -1, -1)
+        cls_rows = self.num_extra_tokens - registers.shape[1]
+        return torch.cat([x[:, :cls_rows], registers, x[:, cls_rows:]], dim=1)
+
+    def _output(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        if self.out_type == 'cls_token':
+            return x[:, 0]
+        patches = x[:, self.num_extra_tokens :]
+        return patches.mean(1) if self.out_type == 'avg_featmap' else tokens_to_map(patches, grid)
+
+    def stem_modules(self) -> Sequence[nn.Module | nn.Parameter]:
+        """Patch embedding, position table, class token and registers."""
+        tokens = [token for token in (self.cls_token, self.registers) if token is not None]
+        return [self.patch_embed, self.position, *tokens]
+
+    def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
+        """Each block is a stage; the final norm belongs to the last."""
+        return [[block] for block in self.blocks[:-1]] + [[self.blocks[-1], self.norm]]
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter: 0 the stem, ``i + 1`` block ``i``, last the norm."""
+        num_depths = len(self.blocks) + 2
+        name = param_name[len(prefix) :]
+        if param_name.startswith(prefix):
+            if match := re.match(r'blocks\.(\d+)\.', name):
+                return int(match[1]) + 1, num_depths
+            if re.match(r'(patch_embed|position)\.|cls_token$|registers$', name):
+                return 0, num_depths
+        return num_depths - 1, num_depths
+
+
+def _tokens(count: int, embed_dims: int) -> nn.Parameter:
+    tokens = nn.Parameter(torch.zeros(1, count, embed_dims))
+    nn.init.trunc_normal_(tokens, std=0.02)
+    return tokens

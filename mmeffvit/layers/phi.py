@@ -1,0 +1,161 @@
+"""The parametric function Φ of SkipAt, and the attention layer that is made of it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..ops import map_to_tokens, tokens_to_map
+from ..ops.layout import Grid
+from ..ops.precision import without_autocast
+from ..registry import MODELS
+from .carrier import Carrier
+
+PHI_TYPES = ('phi', 'conv', 'dwconv', 'identity')
+
+
+def eca_kernel_size(embed_dims: int) -> int:
+    """Kernel that grows with the width (Wang et al., "ECA-Net", equation 12)."""
+    size = int((math.log2(embed_dims) + 1) / 2)
+    return size if size % 2 else size + 1
+
+
+class ChannelGate(nn.Module):
+    """Efficient channel attention: one gate per sample and channel (Wang et al., "ECA-Net").
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        kernel_size (int | str): Odd number of neighbouring channels that a gate sees, or
+            ``'adaptive'`` for ECA-Net's formula.
+
+    Raises:
+        ValueError: If the kernel size is not odd.
+    """
+
+    def __init__(self, embed_dims: int, kernel_size: int | str = 3) -> None:
+        super().__init__()
+        size = eca_kernel_size(embed_dims) if kernel_size == 'adaptive' else kernel_size
+        if not isinstance(size, int) or size < 1 or size % 2 == 0:
+            raise ValueError(f"eca_kernel={kernel_size!r} must be odd, 'adaptive' or None.")
+        self.conv = nn.Conv1d(1, 1, size, padding=size // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale the channels of tokens ``(B, N, C)``; the gate is computed in float32."""
+        with without_autocast(x):
+            mean = x.mean(1, keepdim=True, dtype=self.conv.weight.dtype)
+            gate = self.conv(mean).sigmoid()
+        return x * gate.to(x.dtype)
+
+
+class Phi(BaseModule):
+    """Parametric function Φ: what stands in for an attention layer (SkipAt, section 3.2).
+
+    ``'phi'`` is the published function: Linear, GELU, depthwise convolution, GELU, Linear, channel
+    gate. The others are the paper's ablations. Φ has no residual connection, norm or dropout.
+    Weights keep PyTorch's initialisation as in the authors' code: a chain of Φ at the small
+    truncated normal of ViT vanishes within a few layers.
+
+    Args:
+        embed_dims (int): Width C of the result.
+        in_dims (int, optional): Width of the input where it differs.
+        phi_type (str): ``'phi'``, ``'conv'`` (one convolution), ``'dwconv'`` (one depthwise
+            convolution), ``'identity'``.
+        phi_kernel (int): Odd side of the convolution.
+        phi_ratio (float): Hidden width over ``embed_dims``.
+        eca_kernel (int | str, optional): Kernel of the channel gate: 3 in the authors' code;
+            ``'adaptive'`` for ECA-Net's formula; None for no gate. Used by ``'phi'`` alone.
+
+    Raises:
+        ValueError: If an argument has no meaning, or the widths differ where ``phi_type`` cannot
+            change them.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        in_dims: int | None = None,
+        phi_type: str = 'phi',
+        phi_kernel: int = 5,
+        phi_ratio: float = 2.0,
+        eca_kernel: int | str | None = 3,
+    ) -> None:
+        super().__init__()
+        in_dims = embed_dims if in_dims is None else in_dims
+        if phi_type not in PHI_TYPES:
+            raise ValueError(f'phi_type={phi_type!r} must be one of {PHI_TYPES}.')
+        if phi_kernel < 1 or phi_kernel % 2 == 0:
+            raise ValueError(f'phi_kernel={phi_kernel} must be odd.')
+        if in_dims != embed_dims and phi_type in ('dwconv', 'identity'):
+            raise ValueError(
+                f'phi_type={phi_type!r} cannot turn {in_dims} into {embed_dims} channels; '
+                "use 'phi' or 'conv'."
+            )
+        self.phi_type = phi_type
+        hidden_dims = round(phi_ratio * embed_dims)
+        if phi_type == 'phi':
+            self.fc1 = nn.Linear(in_dims, hidden_dims)
+            self.dwconv = _conv(hidden_dims, hidden_dims, phi_kernel, groups=hidden_dims)
+            self.fc2 = nn.Linear(hidden_dims, embed_dims)
+            self.eca = nn.Identity() if eca_kernel is None else ChannelGate(embed_dims, eca_kernel)
+        elif phi_type == 'conv':
+            self.conv = _conv(in_dims, embed_dims, phi_kernel)
+        elif phi_type == 'dwconv':
+            self.dwconv = _conv(embed_dims, embed_dims, phi_kernel, groups=embed_dims)
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Map tokens ``(B, H*W, in_dims)`` on the grid ``(H, W)`` to ``(B, H*W, C)``."""
+        if self.phi_type == 'identity':
+            return x
+        if self.phi_type == 'conv':
+            return map_to_tokens(self.conv(tokens_to_map(x, grid)))
+        if self.phi_type == 'dwconv':
+            return map_to_tokens(self.dwconv(tokens_to_map(x, grid)))
+        x = F.gelu(self.fc1(x))
+        x = F.gelu(map_to_tokens(self.dwconv(tokens_to_map(x, grid))))
+        return self.eca(self.fc2(x))
+
+
+@MODELS.register_module()
+class SkipAttention(BaseModule):
+    """Attention layer of a skipped block: Φ of the previous block's attention output.
+
+    Reads ``carrier.mixed`` instead of the residual stream. Tokens that precede the grid (class
+    token, registers) are passed on unchanged, so a run of skipped blocks repeats those of the last
+    block that attended (SkipAt, section 3.2).
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        num_heads (int): Not used; part of the contract.
+        qkv_bias (bool): Not used; part of the contract.
+        **phi: ``phi_type``, ``phi_kernel``, ``phi_ratio``, ``eca_kernel``; see :class:`Phi`.
+    """
+
+    reads_stream = False
+
+    def __init__(
+        self, embed_dims: int, num_heads: int | None = None, qkv_bias: bool = True, **phi
+    ) -> None:
+        super().__init__()
+        self.phi = Phi(embed_dims, **phi)
+
+    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
+        """Map ``carrier.mixed`` of shape ``(B, E + H*W, C)`` to tokens of that shape.
+
+        Raises:
+            ValueError: If no block before this one attended.
+        """
+        if carrier is None:
+            raise ValueError('A skipped block needs a block before it that attends.')
+        num_extra_tokens = carrier.mixed.shape[1] - grid[0] * grid[1]
+        if num_extra_tokens == 0:
+            return self.phi(carrier.mixed, grid)
+        extra, patches = carrier.mixed[:, :num_extra_tokens], carrier.mixed[:, num_extra_tokens:]
+        return torch.cat([extra, self.phi(patches, grid)], dim=1)
+
+
+def _conv(in_dims: int, out_dims: int, kernel_size: int, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_dims, out_dims, kernel_size, padding=kernel_size // 2, groups=groups)
