@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -85,6 +86,59 @@ class Backbone(BaseModule):
             depths.
         """
         raise NotImplementedError
+
+
+class StagedBackbone(Backbone):
+    """Stages in a row, each from map to map with ``patch_embed`` and ``blocks``.
+
+    Subclasses fill ``stages``.
+    """
+
+    stages: nn.ModuleList
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features.
+
+        Args:
+            x (Tensor): Images ``(B, in_channels, H, W)`` of any size.
+
+        Returns:
+            tuple[Tensor]: Maps ``(B, C_i, H_i, W_i)`` at strides 4, 8, 16, 32 (sides rounded up),
+            channels-last in memory, for ``out_indices``.
+        """
+        outs = []
+        for i, stage in enumerate(self.stages[: self.out_indices[-1] + 1]):
+            x = stage(x)
+            if i in self.out_indices:
+                outs.append(self.output(x, i))
+        return tuple(outs)
+
+    def output(self, x: Tensor, index: int) -> Tensor:
+        """What is returned of the map that stage ``index`` hands to the next."""
+        return x
+
+    def stem_modules(self) -> Sequence[nn.Module]:
+        """The first patch embedding."""
+        return [self.stages[0].patch_embed]
+
+    def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
+        """Each stage with its patch embedding."""
+        return [[stage] for stage in self.stages]
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter; a later patch embedding counts with the block after it."""
+        depths = [len(stage.blocks) for stage in self.stages]
+        num_depths = sum(depths) + 2
+        match = re.match(r'stages\.(\d+)\.(?:blocks\.(\d+)|(\w+))', param_name[len(prefix) :])
+        if not param_name.startswith(prefix) or match is None:
+            return num_depths - 1, num_depths
+        stage, block, part = int(match[1]), match[2], match[3]
+        before = sum(depths[:stage])
+        if block is not None:
+            return before + int(block) + 1, num_depths
+        if part == 'norm':
+            return before + depths[stage], num_depths
+        return (before + 1 if stage else 0), num_depths
 
 
 def find_arch(zoo: dict[str, dict], arch: str | dict) -> dict:

@@ -10,15 +10,27 @@ from .layout import (
     tokens_to_map,
 )
 from .quadtree import quadtree_attention, quadtree_fine
+from .window import (
+    merge_windows,
+    partition_windows,
+    relative_position_index,
+    roll_tokens,
+    shifted_window_mask,
+)
 
 __all__ = [
     'available_backends',
     'crop_tokens',
     'from_quad',
     'map_to_tokens',
+    'merge_windows',
     'pad_tokens',
+    'partition_windows',
     'quadtree_attention',
     'quadtree_fine',
+    'relative_position_index',
+    'roll_tokens',
+    'shifted_window_mask',
     'to_quad',
     'tokens_to_map',
     'use_backend',

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..ops.layout import Grid
+from .init import init_linear
+
+
+class PatchMerging(nn.Module):
+    """Halve a map: the four pixels of each 2x2 patch side by side, LayerNorm, Linear (Swin).
+
+    Odd sides are padded with zeros at the bottom and right.
+
+    Args:
+        in_channels (int): Channels C of the map.
+        embed_dims (int): Width of the tokens.
+        norm_eps (float): Epsilon of the LayerNorm.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int, norm_eps: float = 1e-5) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(4 * in_channels, eps=norm_eps)
+        self.reduction = init_linear(nn.Linear(4 * in_channels, embed_dims, bias=False))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
+        """Merge a map ``(B, C, H, W)`` into tokens ``(B, H' * W', embed_dims)`` of ``(H', W')``."""
+        height, width = x.shape[2:]
+        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, width % 2, 0, height % 2))
+        grid = ((height + 1) // 2, (width + 1) // 2)
+        # Swin puts (row, column) of the patch in the order (0,0), (1,0), (0,1), (1,1).
+        patches = x.unflatten(2, (grid[1], 2)).unflatten(1, (grid[0], 2)).permute(0, 1, 3, 4, 2, 5)
+        return self.reduction(self.norm(patches.flatten(3).flatten(1, 2))), grid

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..ops import (
+    crop_tokens,
+    merge_windows,
+    pad_tokens,
+    partition_windows,
+    relative_position_index,
+    roll_tokens,
+    shifted_window_mask,
+)
+from ..ops.layout import Grid
+from ..registry import MODELS
+from .attention import head_dims_of
+from .carrier import Carrier
+from .init import init_linear
+
+
+@MODELS.register_module()
+class WindowAttention(BaseModule):
+    """Attention inside square windows, regular or shifted (Liu et al., "Swin Transformer", 2021).
+
+    Works on any grid: one that the window does not divide is padded with zeros at the bottom and
+    right, and padded tokens are keys like others, as in Swin's detection code, whose weights were
+    trained so. A side that fits in one window is not shifted.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        num_heads (int): Number of heads.
+        qkv_bias (bool): Whether the query, key and value projections have biases.
+        window_size (int): Side of a window.
+        shift (bool): Shift the windows by half a window, rounded down.
+
+    Raises:
+        ValueError: If ``window_size`` is not positive.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        window_size: int = 7,
+        shift: bool = False,
+    ) -> None:
+        super().__init__()
+        head_dims_of(embed_dims, num_heads)
+        if window_size < 1:
+            raise ValueError(f'window_size={window_size} must be at least 1.')
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.shift = shift
+        self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias))
+        self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
+        self.relative_position_bias_table = nn.Parameter(
+            torch.zeros((2 * window_size - 1) ** 2, num_heads)
+        )
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.register_buffer(
+            'relative_position_index', relative_position_index(window_size), persistent=False
+        )
+
+    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
+        """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        size = self.window_size
+        x, padded_grid = pad_tokens(x, grid, size)
+        shifts = tuple(size // 2 if self.shift and side > size else 0 for side in padded_grid)
+        windows = partition_windows(roll_tokens(x, padded_grid, shifts), padded_grid, size)
+        q, k, v = self.qkv(windows.flatten(0, 1)).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        out = F.scaled_dot_product_attention(
+            q.transpose(1, 2),
+            k.transpose(1, 2),
+            v.transpose(1, 2),
+            attn_mask=self._bias(windows, padded_grid, shifts).to(q.dtype),
+        )
+        out = self.proj(out.transpose(1, 2).flatten(2)).view_as(windows)
+        out = merge_windows(out, padded_grid, size)
+        out = roll_tokens(out, padded_grid, (-shifts[0], -shifts[1]))
+        return crop_tokens(out, padded_grid, grid)
+
+    def _bias(self, windows: Tensor, grid: Grid, shifts: tuple[int, int]) -> Tensor:
+        """Position bias ``(1, heads, N, N)``; with the mask, one per window of the batch."""
+        N = self.window_size**2
+        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
+        bias = bias.view(1, N, N, -1).permute(0, 3, 1, 2)
+        if not any(shifts):
+            return bias
+        visible = shifted_window_mask(grid, self.window_size, shifts, windows.device)
+        bias = torch.where(visible[:, None], bias, bias - 100)
+        return bias.expand(windows.shape[0], *bias.shape).flatten(0, 1)
