@@ -1,7 +1,11 @@
 """Efficient-attention backbones for mmdet, mmseg and mmpretrain in one plugin."""
 
-from .utils.compat import enable_config_inheritance
-from .version import __version__
+from .utils.requirements import require
+
+require('mmengine')
+
+from .utils.compat import enable_config_inheritance  # noqa: E402
+from .version import __version__  # noqa: E402
 
 enable_config_inheritance()
 

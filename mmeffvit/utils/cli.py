@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+from .requirements import explain_import_error
+
 
 class UserError(Exception):
     """A mistake the user can mend: a missing path, package or option.
@@ -14,8 +16,8 @@ class UserError(Exception):
 def run_cli(main: Callable[[], int | None]) -> None:
     """Run a command line and exit with its status.
 
-    A ``UserError`` becomes one line on stderr and exit code 2, without a traceback; any other
-    exception is a bug and keeps its traceback.
+    A ``UserError``, or an OpenMMLab library that is not installed, becomes one line on stderr
+    and exit code 2, without a traceback; any other exception is a bug and keeps its traceback.
 
     Args:
         main (Callable): The command, without arguments; returns an exit code or None for 0.
@@ -30,7 +32,15 @@ def run_cli(main: Callable[[], int | None]) -> None:
     try:
         code = main()
     except UserError as error:
-        message = ' '.join(str(error).split())
-        print(f'error: {message}', file=sys.stderr)
-        code = 2
+        code = _complain(str(error))
+    except ImportError as error:
+        advice = explain_import_error(error)
+        if advice is None:
+            raise
+        code = _complain(advice)
     sys.exit(code or 0)
+
+
+def _complain(message: str) -> int:
+    print('error:', ' '.join(message.split()), file=sys.stderr)
+    return 2

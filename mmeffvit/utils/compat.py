@@ -19,6 +19,9 @@ def enable_config_inheritance() -> None:
     mmengine looks a ``package::path`` up through a fixed map from module to distribution.
     That map names the original ``mmsegmentation``, which is absent where a fork provides the
     module, and it does not know this package. Importing ``mmeffvit`` calls this once.
+
+    mmengine wants a folder after ``::``, and this package's configs are flat. They are addressed
+    from the folder of their parts: ``mmeffvit::_base_/../retinanet_quadtree_b2_coco.py``.
     """
     packages = _config_utils.MODULE2PACKAGE
     packages.setdefault('mmeffvit', 'mmeffvit')
