@@ -1,0 +1,148 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share: options, config, processes, runner."""
+
+import argparse
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.device import get_device
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from ..utils.cli import UserError
+from .data_paths import move_data_root
+
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
+
+_LAUNCHED_BY = {
+    'pytorch': ('RANK', 'tools/dist_train.sh or tools/dist_test.sh'),
+    'slurm': ('SLURM_PROCID', 'tools/slurm_train.sh'),
+    'mpi': ('OMPI_COMM_WORLD_RANK', 'mpirun'),
+}
+
+
+class OptionsAction(DictAction):
+    """``--cfg-options key=value …``; anything else is a usage error."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Parse ``values`` into a dict."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError):
+            text = ' '.join(values)
+            parser.error(f'{option_string} takes key=value pairs with balanced brackets: {text}')
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing have in common."""
+    parser.add_argument('--work-dir', help='where logs, checkpoints and results go')
+    parser.add_argument(
+        '--data-root',
+        metavar='PATH',
+        help="read all data from PATH instead of the config's data root",
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=OptionsAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config, for example optim_wrapper.optimizer.lr=1e-3 or '
+        'key="[a,b]", without white space',
+    )
+    parser.add_argument('--launcher', choices=LAUNCHERS, default='none', help='job launcher')
+    # torch.distributed.launch passes --local-rank, older versions --local_rank.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that ``args`` name and apply the common options.
+
+    Args:
+        args (argparse.Namespace): ``config`` and the options of ``add_common_arguments``.
+
+    Returns:
+        Config: With ``work_dir`` and ``launcher`` set.
+
+    Raises:
+        UserError: If the config is missing, or an option does not fit.
+        ImportError: If it inherits from a framework that is not installed.
+    """
+    if not Path(args.config).is_file():
+        raise UserError(f'{args.config} does not exist: give the path of a config file.')
+    cfg = Config.fromfile(args.config)
+    options = dict(args.cfg_options or {})
+    # Overriding the variable alone would change nothing; users mean the switch.
+    root = args.data_root or options.pop('data_root', None)
+    if root:
+        move_data_root(cfg, root)
+    try:
+        cfg.merge_from_dict(options)
+    except (KeyError, IndexError, TypeError, AssertionError) as error:
+        raise UserError(f'--cfg-options do not fit {args.config}: {error}.') from error
+    if args.work_dir:
+        cfg.work_dir = args.work_dir
+    elif not cfg.get('work_dir'):
+        cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    cfg.launcher = args.launcher
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return cfg
+
+
+def check_pretrained(cfg: Config) -> None:
+    """Check that the local weights a run starts from exist.
+
+    Raises:
+        UserError: Names the first file that is missing.
+    """
+    for path in _checkpoints(cfg.get('model')):
+        if '://' not in path and not Path(path).is_file():
+            raise UserError(
+                f'{path} does not exist: README.md#checkpoints says how to convert weights.'
+            )
+
+
+def _checkpoints(node) -> list[str]:
+    if isinstance(node, dict):
+        init = node.get('init_cfg')
+        here = [init['checkpoint']] if isinstance(init, dict) and 'checkpoint' in init else []
+        return here + [path for value in node.values() for path in _checkpoints(value)]
+    if isinstance(node, (list, tuple)):
+        return [path for value in node for path in _checkpoints(value)]
+    return []
+
+
+def init_processes(cfg: Config) -> None:
+    """Join the process group when no accelerator is there; mmengine does it otherwise.
+
+    mmengine's launchers select a CUDA device whatever the machine has. Without one the gloo group
+    is made here, and the model is wrapped without device ids.
+
+    Args:
+        cfg (Config): Its ``model_wrapper_cfg`` is set when the processes run on CPUs.
+
+    Raises:
+        UserError: If the launcher did not start this process.
+    """
+    if cfg.launcher == 'none':
+        return
+    variable, script = _LAUNCHED_BY[cfg.launcher]
+    if variable not in os.environ:
+        raise UserError(
+            f'--launcher {cfg.launcher} without its environment ({variable} is not set): '
+            f'start through {script}.'
+        )
+    if get_device() != 'cpu' or cfg.launcher != 'pytorch':
+        return
+    torch.distributed.init_process_group('gloo')
+    wrapper = dict(
+        type='MMDistributedDataParallel',
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+    )
+    cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {}), 'device_ids': None}
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that ``cfg`` asks for."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Evaluate a checkpoint with the metrics of a config."""
+
+import argparse
+
+from mmeffvit.engine.data_paths import check_data
+from mmeffvit.engine.launch import (
+    add_common_arguments,
+    build_runner,
+    init_processes,
+    load_config,
+)
+from mmeffvit.engine.scopes import activate_scope
+from mmeffvit.engine.testing import enable_tta, enable_visualization, save_predictions
+from mmeffvit.engine.training_checkpoint import read_training_checkpoint
+from mmeffvit.utils.cli import run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument(
+        '--out', help='keep the predictions in this .pkl file (mmseg: in this folder)'
+    )
+    parser.add_argument('--show', action='store_true', help='show predictions in a window')
+    parser.add_argument('--show-dir', help='folder for drawn predictions')
+    parser.add_argument('--wait-time', type=float, default=2, help='seconds a window stays open')
+    parser.add_argument('--tta', action='store_true', help='use test-time augmentation')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Check what can be checked before a model is built, then test."""
+    args = parse_args()
+    cfg = load_config(args)
+    scope = activate_scope(cfg)
+    if '://' not in args.checkpoint:
+        read_training_checkpoint(args.checkpoint)
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        enable_visualization(cfg, scope, args.show, args.show_dir, args.wait_time)
+    if args.tta:
+        enable_tta(cfg, scope)
+    if args.out:
+        save_predictions(cfg, scope, args.out)
+    check_data(cfg, ('test_dataloader',))
+    init_processes(cfg)
+    build_runner(cfg).test()
+
+
+if __name__ == '__main__':
+    run_cli(main)

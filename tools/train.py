@@ -1,0 +1,66 @@
+#!/usr/bin/env python
+"""Train the model of a config."""
+
+import argparse
+
+from mmeffvit.engine.data_paths import check_data
+from mmeffvit.engine.launch import (
+    add_common_arguments,
+    build_runner,
+    check_pretrained,
+    init_processes,
+    load_config,
+)
+from mmeffvit.engine.scopes import activate_scope
+from mmeffvit.engine.training import (
+    enable_amp,
+    enable_auto_scale_lr,
+    enable_resume,
+    set_seed,
+)
+from mmeffvit.utils.cli import run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--amp', action='store_true', help='use automatic mixed precision')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from a checkpoint, by default the last one in the work directory',
+    )
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch size',
+    )
+    parser.add_argument('--seed', type=int, help='seed of weights, data order and augmentation')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Check what can be checked before a model is built, then train."""
+    args = parse_args()
+    cfg = load_config(args)
+    activate_scope(cfg)
+    if args.seed is not None:
+        set_seed(cfg, args.seed)
+    if args.amp:
+        enable_amp(cfg)
+    if args.auto_scale_lr:
+        enable_auto_scale_lr(cfg)
+    if args.resume:
+        enable_resume(cfg, args.resume)
+    check_data(cfg, ('train_dataloader', 'val_dataloader'))
+    check_pretrained(cfg)
+    init_processes(cfg)
+    build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    run_cli(main)
