@@ -7,11 +7,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..layers import PatchEmbed, PositionEmbedding, TransformerBlock, drop_path_schedule
+from ..layers.build import AttentionConfig, build_attentions, build_layer
 from ..ops import tokens_to_map
 from ..registry import MODELS
 from .base import Backbone
-
-AttentionConfig = dict | Sequence[dict]
 
 
 @MODELS.register_module()
@@ -191,30 +190,8 @@ class PyramidStage(BaseModule):
         return tokens_to_map(x, grid)
 
 
-def build_attentions(
-    config: AttentionConfig, depth: int, embed_dims: int, num_heads: int, qkv_bias: bool
-) -> list[nn.Module]:
-    """Build one attention layer per block of a stage.
-
-    Args:
-        config (dict | Sequence[dict]): One config for all blocks, or one per block.
-        depth (int): Number of blocks.
-        embed_dims (int): Width, unless the config has its own.
-        num_heads (int): Heads, likewise.
-        qkv_bias (bool): Biases of the projections, likewise.
-
-    Raises:
-        ValueError: If a list does not have one entry per block.
-    """
-    configs = [config] * depth if isinstance(config, dict) else list(config)
-    if len(configs) != depth:
-        raise ValueError(f'A stage of {depth} blocks needs {depth} attentions, got {len(configs)}.')
-    shared = dict(embed_dims=embed_dims, num_heads=num_heads, qkv_bias=qkv_bias)
-    return [MODELS.build({**shared, **block_config}) for block_config in configs]
-
-
 def _build_mlp(kind: str, embed_dims: int, ratio: int, with_cp: bool | str) -> nn.Module:
     config = dict(type=kind, embed_dims=embed_dims, hidden_dims=embed_dims * ratio)
     if with_cp == 'mlp_tail':
         config['checkpoint_tail'] = True
-    return MODELS.build(config)
+    return build_layer(config)

@@ -1,0 +1,72 @@
+"""Tiny synthetic batches, one function per framework scope."""
+
+from __future__ import annotations
+
+import torch
+from mmengine import Config
+
+TRAIN_SIZE = (96, 128)
+
+
+def _images(count: int, size: tuple[int, int]) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, 3, *size)
+    return list(torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8))
+
+
+def detection(config: Config, size: tuple[int, int], count: int) -> dict:
+    """Images with two boxes and their masks each."""
+    from mmdet.structures import DetDataSample
+    from mmdet.structures.mask import BitmapMasks
+    from mmengine.structures import InstanceData
+
+    H, W = size
+    samples = []
+    for index in range(count):
+        boxes = torch.tensor([[0.1, 0.1, 0.5, 0.6], [0.3, 0.2, 0.95, 0.9]])
+        boxes = boxes * torch.tensor([W, H, W, H])
+        masks = torch.zeros(2, H, W, dtype=torch.uint8)
+        for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist()):
+            mask[top:bottom, left:right] = 1
+        sample = DetDataSample(
+            metainfo=dict(
+                img_id=index,
+                img_shape=size,
+                ori_shape=size,
+                scale_factor=(1.0, 1.0),
+                flip=False,
+                flip_direction=None,
+            )
+        )
+        sample.gt_instances = InstanceData(
+            bboxes=boxes, labels=torch.tensor([0, 1]), masks=BitmapMasks(masks.numpy(), H, W)
+        )
+        samples.append(sample)
+    return dict(inputs=_images(count, size), data_samples=samples)
+
+
+def segmentation(config: Config, size: tuple[int, int], count: int) -> dict:
+    """Images with label maps of two classes and some ignored pixels."""
+    from mmengine.structures import PixelData
+    from mmseg.structures import SegDataSample
+
+    labels = torch.zeros(1, *size, dtype=torch.long)
+    labels[:, size[0] // 2 :] = 1
+    labels[:, :, :4] = 255
+    samples = []
+    for _ in range(count):
+        sample = SegDataSample(metainfo=dict(img_shape=size, ori_shape=size, pad_shape=size))
+        sample.gt_sem_seg = PixelData(data=labels.clone())
+        samples.append(sample)
+    return dict(inputs=_images(count, size), data_samples=samples)
+
+
+def classification(config: Config, size: tuple[int, int], count: int) -> dict:
+    """Images with a label each."""
+    from mmpretrain.structures import DataSample
+
+    samples = [DataSample().set_gt_label(index) for index in range(count)]
+    return dict(inputs=_images(count, size), data_samples=samples)
+
+
+BATCHES = dict(mmdet=detection, mmseg=segmentation, mmpretrain=classification)

@@ -1,0 +1,66 @@
+"""Every config parses, builds, trains one step and predicts at an odd size."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from config_inputs import BATCHES, TRAIN_SIZE
+from mmengine import Config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import MODELS, init_default_scope
+
+import mmeffvit  # noqa: F401  (makes `_base_ = 'mmseg::…'` resolvable)
+
+CONFIGS = sorted(Path(__file__).parents[2].glob('configs/*.py'))
+#: One config per framework runs by default, the rest behind the marker.
+FAST = {
+    'retinanet_quadtree_b0_coco',
+    'semanticfpn_quadtree_b0_ade20k',
+    'quadtree_b0_imagenet',
+}
+ODD_SIZE = (150, 203)
+
+
+def _parameters():
+    for path in CONFIGS:
+        marks = () if path.stem in FAST else (pytest.mark.slow,)
+        yield pytest.param(path, id=path.stem, marks=marks)
+
+
+@pytest.mark.parametrize('path', _parameters())
+def test_config(path):
+    config = Config.fromfile(path)
+    init_default_scope(config.default_scope)
+    if 'data_preprocessor' in config:  # as the Runner does for mmpretrain
+        config.model.setdefault('data_preprocessor', config.data_preprocessor)
+    if config.default_scope == 'mmseg':  # the crop of the recipe would only cost time
+        config.model.data_preprocessor.size = TRAIN_SIZE
+    torch.manual_seed(0)
+    model = revert_sync_batchnorm(MODELS.build(config.model))
+    make_batch = BATCHES[config.default_scope]
+
+    model.train()
+    batch = make_batch(config, TRAIN_SIZE, count=2)
+    losses = model(**model.data_preprocessor(batch, training=True), mode='loss')
+    loss, _ = model.parse_losses(losses)
+    assert math.isfinite(loss.item())
+    loss.backward()
+    without = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+    broken = [
+        n for n, p in model.named_parameters() if p.requires_grad and not p.grad.isfinite().all()
+    ]
+    assert not broken
+
+    model.eval()
+    batch = make_batch(config, ODD_SIZE, count=1)
+    with torch.no_grad():
+        predictions = model(**model.data_preprocessor(batch, training=False), mode='predict')
+    assert len(predictions) == 1
+
+
+def test_there_are_configs():
+    assert len(CONFIGS) > 20
