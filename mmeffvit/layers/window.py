@@ -71,17 +71,19 @@ class WindowAttention(BaseModule):
         x, padded_grid = pad_tokens(x, grid, size)
         shifts = tuple(size // 2 if self.shift and side > size else 0 for side in padded_grid)
         windows = partition_windows(roll_tokens(x, padded_grid, shifts), padded_grid, size)
-        q, k, v = self.qkv(windows.flatten(0, 1)).unflatten(-1, (3, self.num_heads, -1)).unbind(2)
+        q, k, v = self.project(windows)
         out = F.scaled_dot_product_attention(
-            q.transpose(1, 2),
-            k.transpose(1, 2),
-            v.transpose(1, 2),
-            attn_mask=self._bias(windows, padded_grid, shifts).to(q.dtype),
+            q, k, v, attn_mask=self._bias(windows, padded_grid, shifts).to(q.dtype)
         )
         out = self.proj(out.transpose(1, 2).flatten(2)).view_as(windows)
         out = merge_windows(out, padded_grid, size)
         out = roll_tokens(out, padded_grid, (-shifts[0], -shifts[1]))
         return crop_tokens(out, padded_grid, grid)
+
+    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values ``(B * windows, heads, N, D)`` of ``(B, windows, N, C)``."""
+        qkv = self.qkv(windows.flatten(0, 1)).unflatten(-1, (3, self.num_heads, -1))
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
 
     def _bias(self, windows: Tensor, grid: Grid, shifts: tuple[int, int]) -> Tensor:
         """Position bias ``(1, heads, N, N)``; with the mask, one per window of the batch."""
