@@ -48,7 +48,7 @@ def count_complexity(
         Complexity: The counts.
     """
     params = sum(p.numel() for p in model.parameters())
-    model = copy.deepcopy(model).to('meta').eval()
+    model = copy.deepcopy(model).to('meta').eval().requires_grad_(False)
     inputs = torch.empty(*shape, device='meta')
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), use_backend('reference'), sdpa_kernel(SDPBackend.MATH), counter:

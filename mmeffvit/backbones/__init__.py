@@ -1,16 +1,22 @@
 """Hosts, and one file per family; each returns a tuple of maps for ``out_indices``."""
 
+from .dualtoken import DualTokenViT
+from .lookupvit import LookupViT
 from .pvt import PVT, PVTv2
 from .pyramid import PyramidTransformer
 from .quadtree import QuadTreeTransformer
 from .swin import SwinTransformer
+from .two_stream import TwoStreamTransformer
 from .vit import VisionTransformer
 
 __all__ = [
+    'LookupViT',
     'PVT',
+    'DualTokenViT',
     'PVTv2',
     'PyramidTransformer',
     'QuadTreeTransformer',
     'SwinTransformer',
+    'TwoStreamTransformer',
     'VisionTransformer',
 ]

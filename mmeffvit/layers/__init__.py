@@ -4,6 +4,9 @@ from .attention import SoftmaxAttention, SpatialReductionAttention
 from .block import TransformerBlock
 from .carrier import Carrier
 from .drop import DropPath, drop_path_schedule
+from .dualtoken import DualTokenAttention, DualTokenBlock
+from .lightvit import BiDimMlp, ConvStem, DualPatchMerging
+from .lookup import LookupBlock, LookupGather, LookupInfuse
 from .mlp import ConvMlp, Mlp
 from .patch_embed import PatchEmbed
 from .patch_merging import PatchMerging
@@ -13,9 +16,17 @@ from .quadtree import QuadTreeAttention
 from .window import WindowAttention
 
 __all__ = [
+    'BiDimMlp',
     'Carrier',
     'ConvMlp',
+    'ConvStem',
     'DropPath',
+    'DualPatchMerging',
+    'DualTokenAttention',
+    'DualTokenBlock',
+    'LookupBlock',
+    'LookupGather',
+    'LookupInfuse',
     'Mlp',
     'PatchEmbed',
     'PatchMerging',

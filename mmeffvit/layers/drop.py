@@ -22,11 +22,15 @@ class DropPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop samples of ``x`` of shape ``(B, ...)``."""
+        return self.together(x)[0]
+
+    def together(self, *branches: Tensor) -> tuple[Tensor, ...]:
+        """Drop the same samples of several branches ``(B, ...)``, by one draw."""
         if not self.training or self.drop_prob == 0:
-            return x
+            return branches
         keep = 1 - self.drop_prob
-        mask = x.new_empty((x.shape[0],) + (1,) * (x.ndim - 1)).bernoulli_(keep).div_(keep)
-        return x * mask
+        mask = branches[0].new_empty(len(branches[0])).bernoulli_(keep).div_(keep)
+        return tuple(branch * mask.view(-1, *(1,) * (branch.ndim - 1)) for branch in branches)
 
     def extra_repr(self) -> str:
         """Show the probability."""

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.layout import Grid
+from ..ops.layout import Grid, resize_tokens
+from ..ops.resize import resize_grid
 
 
 def resize_position_embedding(
@@ -14,9 +16,9 @@ def resize_position_embedding(
 
     Args:
         embedding (Tensor): ``(1, E + H*W, C)`` with ``E`` extra tokens first.
-        source (tuple[int, int]): Its grid ``(H, W)``.
-        target (tuple[int, int]): The wanted grid.
-        mode (str): ``'bicubic'`` or ``'bilinear'``, half-pixel centres.
+        source (tuple[int, ...]): Its grid ``(H, W)``, or ``(T, H, W)``.
+        target (tuple[int, ...]): The wanted grid.
+        mode (str): ``'bicubic'`` or ``'bilinear'``, half-pixel centres; time is always linear.
         num_extra_tokens (int): ``E``; they are passed on unchanged.
 
     Returns:
@@ -25,18 +27,18 @@ def resize_position_embedding(
     Raises:
         ValueError: If the table does not have ``E + H*W`` rows.
     """
-    rows = num_extra_tokens + source[0] * source[1]
-    if embedding.shape[1] != rows:
+    cells = math.prod(source)
+    if embedding.shape[1] != num_extra_tokens + cells:
         raise ValueError(
             f'A position table of {embedding.shape[1]} rows does not fit {num_extra_tokens} extra '
-            f'tokens and a grid of {source[0]}x{source[1]}; give the grid it was trained on.'
+            f'tokens and a grid of {"x".join(map(str, source))}; give the grid it was trained on.'
         )
     if source == target:
         return embedding
-    extra, grid_part = embedding.split([num_extra_tokens, source[0] * source[1]], dim=1)
-    table = grid_part.unflatten(1, source).permute(0, 3, 1, 2).float()
-    table = F.interpolate(table, size=target, mode=mode, align_corners=False)
-    table = table.permute(0, 2, 3, 1).flatten(1, 2).to(embedding.dtype)
+    extra, grid_part = embedding.split([num_extra_tokens, cells], dim=1)
+    frames = grid_part.reshape(math.prod(source[:-2]), -1, embedding.shape[2])
+    table = resize_tokens(frames, source[-2:], target[-2:], mode).flatten(0, 1).unsqueeze(0)
+    table = resize_grid(table, (*source[:-2], *target[-2:]), target)
     return torch.cat([extra, table], dim=1) if num_extra_tokens else table
 
 
@@ -45,7 +47,7 @@ class PositionEmbedding(nn.Module):
 
     Args:
         embed_dims (int): Width C of the tokens.
-        grid (tuple[int, int]): Grid ``(H, W)`` of the table.
+        grid (tuple[int, ...]): Grid ``(H, W)`` of the table, or ``(T, H, W)``.
         mode (str): Interpolation to other grids.
         num_extra_tokens (int): Tokens that precede the grid, such as a class token.
     """
@@ -57,12 +59,12 @@ class PositionEmbedding(nn.Module):
         self.grid = grid
         self.mode = mode
         self.num_extra_tokens = num_extra_tokens
-        rows = num_extra_tokens + grid[0] * grid[1]
+        rows = num_extra_tokens + math.prod(grid)
         self.weight = nn.Parameter(torch.zeros(1, rows, embed_dims))
         nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Add the table to tokens ``(B, E + H*W, C)`` on the grid ``(H, W)``."""
+        """Add the table to tokens ``(B, E + N, C)`` on a grid of ``N`` cells."""
         return x + resize_position_embedding(
             self.weight, self.grid, grid, self.mode, self.num_extra_tokens
         )

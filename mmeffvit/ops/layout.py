@@ -12,17 +12,25 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from .precision import accurate
+
 Grid = tuple[int, int]
 
 
 def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
-    """View row-major tokens ``(B, H*W, C)`` as a channels-last map ``(B, C, H, W)``."""
-    return tokens.unflatten(1, grid).permute(0, 3, 1, 2)
+    """View row-major tokens ``(B, H*W, C)`` as a channels-last map ``(B, C, H, W)``.
+
+    A grid ``(T, H, W)`` gives ``(B, C, T, H, W)``.
+    """
+    return tokens.unflatten(1, grid).movedim(-1, 1)
 
 
 def map_to_tokens(feature_map: Tensor) -> Tensor:
-    """View a map ``(B, C, H, W)`` as tokens ``(B, H*W, C)``; a copy unless it is channels-last."""
-    return feature_map.permute(0, 2, 3, 1).flatten(1, 2)
+    """View a map ``(B, C, H, W)`` as tokens ``(B, H*W, C)``; a copy unless it is channels-last.
+
+    ``(B, C, T, H, W)`` gives ``(B, T*H*W, C)``.
+    """
+    return feature_map.movedim(1, -1).flatten(1, -2)
 
 
 def pad_tokens(tokens: Tensor, grid: Grid, multiple: int) -> tuple[Tensor, Grid]:
@@ -49,6 +57,25 @@ def crop_tokens(tokens: Tensor, padded_grid: Grid, grid: Grid) -> Tensor:
     if padded_grid == grid:
         return tokens
     return tokens.unflatten(1, padded_grid)[:, : grid[0], : grid[1]].flatten(1, 2)
+
+
+def resize_tokens(tokens: Tensor, grid: Grid, target: Grid, mode: str = 'bicubic') -> Tensor:
+    """Resample a token grid, in float32 or float64.
+
+    Args:
+        tokens (Tensor): ``(B, H*W, C)``.
+        grid (tuple[int, int]): ``(H, W)``.
+        target (tuple[int, int]): The wanted grid ``(H', W')``.
+        mode (str): ``'bicubic'`` or ``'bilinear'``, half-pixel centres, no antialiasing.
+
+    Returns:
+        Tensor: ``(B, H'*W', C)``; the input itself where the grids agree.
+    """
+    if tuple(grid) == tuple(target):
+        return tokens
+    feature_map = accurate(tokens_to_map(tokens, grid))
+    resized = F.interpolate(feature_map, size=target, mode=mode, align_corners=False)
+    return map_to_tokens(resized).to(tokens.dtype)
 
 
 def to_quad(tokens: Tensor, grid: Grid, halvings: int, num_heads: int = 1) -> Tensor:

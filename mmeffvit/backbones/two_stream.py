@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..layers.lightvit import ConvStem, DualPatchMerging
+from ..ops import tokens_to_map
+from ..ops.layout import Grid
+from .base import Backbone
+
+OUT_TYPES = ('featmap', 'raw')
+
+
+class TwoStreamTransformer(Backbone):
+    """Host of networks in which image tokens and a few global tokens travel together.
+
+    ::
+
+        image -> stem /8 -> blocks -> merge /2 -> blocks -> merge /2 -> blocks -> norm -> maps
+        learned tokens ----^  updated by every block, re-projected by every merge
+
+    Args:
+        blocks (Sequence[Sequence[nn.Module]]): Per stage, blocks of the contract
+            ``block(x, g, grid) -> (x, g)`` with image tokens ``x`` of ``(B, H*W, C)`` and global
+            tokens ``g`` of ``(B, T, C)`` or None.
+        embed_dims (Sequence[int]): Width of each stage.
+        num_tokens (int): Number T of global tokens; 0 for none.
+        in_channels (int): Channels of the image.
+        norm_eps (float): Epsilon of the output norms.
+        out_type (str): ``'featmap'``: maps, each with a norm of its own; ``'raw'``: the last
+            stage's tokens for a classifier, global ones first, ``(B, T + H*W, C)``.
+        out_indices (int | Sequence[int], optional): Stages to output; by default all, or with
+            ``'raw'`` the last.
+        frozen_stages (int): -1 nothing, 0 the stem and the learned tokens, ``n`` also the first
+            ``n`` stages.
+        norm_eval (bool): Keep the stem's BatchNorm statistics fixed in training, as LightViT does
+            for detection.
+        init_cfg (dict, optional): mmengine initialisation.
+
+    Raises:
+        ValueError: If ``out_type`` has no meaning, or ``'raw'`` is asked of an earlier stage.
+
+    Source: LightViT (arXiv 2207.05557), DualToken-ViT (arXiv 2309.12424).
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Sequence[nn.Module]],
+        embed_dims: Sequence[int],
+        num_tokens: int,
+        *,
+        in_channels: int = 3,
+        norm_eps: float = 1e-6,
+        out_type: str = 'featmap',
+        out_indices: int | Sequence[int] | None = None,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        num_stages = len(blocks)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type={out_type!r} must be one of {OUT_TYPES}.')
+        if out_indices is None:
+            out_indices = range(num_stages) if out_type == 'featmap' else -1
+        super().__init__(num_stages, out_indices, frozen_stages, norm_eval, init_cfg)
+        if out_type == 'raw' and self.out_indices != (num_stages - 1,):
+            raise ValueError(
+                f"out_type='raw' has out_indices={out_indices}; only the last stage's tokens are "
+                'normed together, leave out_indices away.'
+            )
+        self.out_type = out_type
+
+        self.stem = ConvStem(in_channels, embed_dims[0])
+        self.global_token = None
+        if num_tokens:
+            self.global_token = nn.Parameter(torch.zeros(1, num_tokens, embed_dims[0]))
+            nn.init.trunc_normal_(self.global_token, std=0.02)
+        self.stages = nn.ModuleList()
+        for i, stage_blocks in enumerate(blocks):
+            merge = DualPatchMerging(*embed_dims[i - 1 : i + 1], num_tokens > 0) if i else None
+            self.stages.append(TwoStreamStage(stage_blocks, merge))
+        self._norm_names = {i: f'norm{i}' for i in self.out_indices}
+        if out_type == 'raw':
+            self._norm_names = {num_stages - 1: 'norm'}
+        for i, name in self._norm_names.items():
+            self.add_module(name, nn.LayerNorm(embed_dims[i], eps=norm_eps))
+        self.freeze()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute features.
+
+        Args:
+            x (Tensor): Images ``(B, in_channels, H, W)`` of any size from 32x32.
+
+        Returns:
+            tuple[Tensor]: Maps ``(B, C_i, H_i, W_i)`` at strides 8, 16, 32 (sides rounded up),
+            channels-last in memory, for ``out_indices``; or tokens, see ``out_type``.
+        """
+        x, grid = self.stem(x)
+        g = None if self.global_token is None else self.global_token.expand(len(x), -1, -1)
+        outs = []
+        for i, stage in enumerate(self.stages[: self.out_indices[-1] + 1]):
+            x, g, grid = stage(x, g, grid)
+            if i in self.out_indices:
+                outs.append(self._output(i, x, g, grid))
+        return tuple(outs)
+
+    def _output(self, i: int, x: Tensor, g: Tensor | None, grid: Grid) -> Tensor:
+        norm = getattr(self, self._norm_names[i])
+        if self.out_type == 'featmap':
+            return tokens_to_map(norm(x), grid)
+        return norm(x if g is None else torch.cat([g, x], dim=1))
+
+    def stem_modules(self) -> Sequence[nn.Module | nn.Parameter]:
+        """The stem and the learned tokens."""
+        return [self.stem] if self.global_token is None else [self.stem, self.global_token]
+
+    def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
+        """Each stage with the merge before it and its output norm."""
+        norms = {i: [getattr(self, name)] for i, name in self._norm_names.items()}
+        return [[stage, *norms.get(i, [])] for i, stage in enumerate(self.stages)]
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter; a merge counts with the block after it, a norm before it."""
+        depths = [len(stage.blocks) for stage in self.stages]
+        num_depths = sum(depths) + 2
+        name = param_name[len(prefix) :]
+        if param_name.startswith(prefix):
+            if match := re.match(r'stages\.(\d+)\.(?:blocks\.(\d+)|merge)', name):
+                return sum(depths[: int(match[1])]) + int(match[2] or 0) + 1, num_depths
+            if match := re.match(r'norm(\d+)\.', name):
+                return sum(depths[: int(match[1]) + 1]), num_depths
+            if re.match(r'stem\.|global_token$', name):
+                return 0, num_depths
+        return num_depths - 1, num_depths
+
+
+class TwoStreamStage(nn.Module):
+    """Merge, then blocks, on both streams.
+
+    Args:
+        blocks (Sequence[nn.Module]): ``block(x, g, grid) -> (x, g)``.
+        merge (nn.Module, optional): ``merge(x, g, grid) -> (x, g, grid)``.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], merge: nn.Module | None = None) -> None:
+        super().__init__()
+        self.merge = merge
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(
+        self, x: Tensor, g: Tensor | None, grid: Grid
+    ) -> tuple[Tensor, Tensor | None, Grid]:
+        """Image tokens ``(B, H*W, C)``, global tokens ``(B, T, C)`` and grid to those after it."""
+        if self.merge is not None:
+            x, g, grid = self.merge(x, g, grid)
+        for block in self.blocks:
+            x, g = block(x, g, grid)
+        return x, g, grid

@@ -1,0 +1,372 @@
+"""DualToken-ViT (Chu et al., arXiv 2309.12424): attention of image and global tokens."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..ops import map_to_tokens, tokens_to_map
+from ..ops.layout import Grid, resize_tokens
+from .attention import head_dims_of
+from .drop import DropPath
+from .init import init_linear
+from .lightvit import BiDimMlp
+from .mlp import Mlp
+from .window import WindowAttention
+
+LOCAL_BRANCHES = ('conv', 'window')
+TOKEN_MLPS = ('mix', 'mlp', None)
+TOKEN_KINDS = ('position_aware', 'normal', 'combined')
+CHECKPOINT_MODES = (False, True, 'all', 'mlp')
+
+
+class DualTokenBlock(BaseModule):
+    """Block of two streams: both pass the attention, the image tokens then pass the gated MLP.
+
+    Args:
+        embed_dims (int): Width C of both streams.
+        num_heads (int): Number of heads.
+        mlp_ratio (int): Hidden width of the MLP over C.
+        drop_path (float): Drop rate of both residual branches; the attention's is one draw per
+            sample for image and global tokens together.
+        norm_eps (float): Epsilon of the block's norms.
+        with_cp (bool | str): What to recompute in backward: True or ``'all'`` the block, ``'mlp'``
+            the second branch.
+        **attention: See :class:`DualTokenAttention`.
+
+    Raises:
+        ValueError: If ``with_cp`` is none of these.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        mlp_ratio: int = 4,
+        drop_path: float = 0.0,
+        norm_eps: float = 1e-6,
+        with_cp: bool | str = False,
+        **attention,
+    ) -> None:
+        super().__init__()
+        if with_cp not in CHECKPOINT_MODES:
+            raise ValueError(f'with_cp={with_cp!r} must be one of {CHECKPOINT_MODES}.')
+        self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.attn = DualTokenAttention(embed_dims, num_heads, **attention)
+        if self.attn.tokens is not None:
+            self.token_norm = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.mlp = BiDimMlp(embed_dims, embed_dims * mlp_ratio)
+        self.drop_path = DropPath(drop_path)
+        self.with_cp = with_cp
+
+    def forward(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor | None]:
+        """Run the block.
+
+        Args:
+            x (Tensor): Image tokens ``(B, H*W, C)``.
+            g (Tensor, optional): Global tokens ``(B, T, C)``; None in a model without them.
+            grid (tuple[int, int]): ``(H, W)``.
+
+        Returns:
+            tuple: Both streams, of the same shapes.
+        """
+        recompute = self.with_cp and self.training and x.requires_grad
+        if recompute and self.with_cp in (True, 'all'):
+            return checkpoint(self._both, x, g, grid, use_reentrant=False)
+        return self._both(x, g, grid, recompute and self.with_cp == 'mlp')
+
+    def _both(
+        self, x: Tensor, g: Tensor | None, grid: Grid, recompute_mlp: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        if g is None:
+            mixed, _ = self.attn(self.norm1(x), None, grid)
+            x = x + self.drop_path(mixed)
+        else:
+            mixed, update = self.attn(self.norm1(x), self.token_norm(g), grid)
+            mixed, update = self.drop_path.together(mixed, update)
+            x, g = x + mixed, g + update
+        if recompute_mlp:
+            return checkpoint(self._second, x, grid, use_reentrant=False), g
+        return self._second(x, grid), g
+
+    def _second(self, x: Tensor, grid: Grid) -> Tensor:
+        return x + self.drop_path(self.mlp(self.norm2(x), grid))
+
+
+class DualTokenAttention(BaseModule):
+    """Fuse local tokens with a broadcast of global tokens that the image has just updated.
+
+    The local tokens are pooled to a small grid and attend to each other there (aggregation); the
+    result updates the global tokens, to which every image token attends (broadcast). Without
+    pooling the aggregation runs on the image tokens themselves and is the local term too.
+
+    Args:
+        embed_dims (int): Width C of both streams.
+        num_heads (int): Number of heads, of aggregation and broadcast alike.
+        pool_steps (int): Number of 2x2 average poolings before the aggregation; 0 for the last
+            stage, which has no local branch.
+        local (str): Local branch: ``'conv'``, or ``'window'``, the paper's ablation.
+        kernel_size (int): Kernel of the conv encoder.
+        window_size (int): Window of the ablation.
+        stepwise (bool): Pool in steps with a convolution between them; False pools at once, the
+            paper's ablation.
+        token_size (tuple[int, int]): Grid of the global tokens; ``(0, 0)`` for none, then the
+            image tokens attend to the aggregated ones (whose grid is not resized: our choice).
+        token_mlp (str, optional): ``'mix'``, ``'mlp'`` or None.
+        alpha (float): Weight of the old tokens against the image.
+        global_tokens (str): ``'position_aware'``; or, the paper's ablations, ``'normal'``: tokens
+            query the image tokens, nothing is pooled; ``'combined'``: they query the aggregated
+            ones.
+        layer_scale_init (float): Initial layer scale of the conv encoder.
+
+    Raises:
+        ValueError: If an option has no such value.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        *,
+        pool_steps: int = 0,
+        local: str = 'conv',
+        kernel_size: int = 7,
+        window_size: int = 7,
+        stepwise: bool = True,
+        token_size: Grid = (7, 7),
+        token_mlp: str | None = 'mix',
+        alpha: float = 0.1,
+        global_tokens: str = 'position_aware',
+        layer_scale_init: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        head_dims_of(embed_dims, num_heads)
+        for name, value, choices in (
+            ('local', local, LOCAL_BRANCHES),
+            ('token_mlp', token_mlp, TOKEN_MLPS),
+            ('global_tokens', global_tokens, TOKEN_KINDS),
+        ):
+            if value not in choices:
+                raise ValueError(f'{name}={value!r} must be one of {choices}.')
+        self.num_heads = num_heads
+        self.reads_image = global_tokens == 'normal'
+
+        self.local = self.pool = self.qkv = self.tokens = None
+        if pool_steps and local == 'conv':
+            self.local = ConvEncoder(embed_dims, kernel_size, layer_scale_init)
+        elif pool_steps:
+            self.local = WindowAttention(embed_dims, num_heads, window_size=window_size)
+            self.local.proj = nn.Identity()  # this module's own proj follows
+        if pool_steps and not self.reads_image:
+            self.pool = AveragePooling(embed_dims, pool_steps, stepwise)
+        if not (pool_steps and self.reads_image):
+            self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims))
+        if global_tokens != 'position_aware':
+            self.tokens = QueryingTokens(embed_dims, num_heads, token_size, token_mlp)
+        elif token_size[0] * token_size[1]:
+            self.tokens = PositionAwareTokens(embed_dims, token_size, token_mlp, alpha)
+        self.q = init_linear(nn.Linear(embed_dims, embed_dims))
+        self.kv = init_linear(nn.Linear(embed_dims, 2 * embed_dims))
+        self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
+
+    def forward(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Attend.
+
+        Args:
+            x (Tensor): Normed image tokens ``(B, H*W, C)``.
+            g (Tensor, optional): Normed global tokens ``(B, T, C)``.
+            grid (tuple[int, int]): ``(H, W)``.
+
+        Returns:
+            tuple: What to add to the image tokens, ``(B, H*W, C)``, and to the global ones,
+            ``(B, T, C)``.
+        """
+        local, update = self.aggregate(x, g, grid)
+        broadcast = attend(self.q(x), *self.kv(update).chunk(2, dim=-1), self.num_heads)
+        return self.proj(local + broadcast), update
+
+    def aggregate(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Local tokens ``(B, H*W, C)`` and updated global tokens ``(B, T, C)``."""
+        local = x if self.local is None else self.local(x, grid)
+        pooled, pooled_grid = (local, grid) if self.pool is None else self.pool(local, grid)
+        aggregated = pooled
+        if self.qkv is not None:
+            aggregated = attend(*self.qkv(pooled).chunk(3, dim=-1), self.num_heads)
+        if self.local is None:
+            local = aggregated
+        if self.tokens is None:
+            return local, aggregated
+        if self.reads_image:
+            return local, self.tokens(g, x, grid)
+        return local, self.tokens(g, aggregated, pooled_grid)
+
+    def broadcast_weights(self, x: Tensor, g: Tensor | None, grid: Grid) -> Tensor:
+        """Attention of every image token to every global token, for a look inside (Figure 4).
+
+        Args:
+            x (Tensor): As in :meth:`forward`.
+            g (Tensor, optional): As in :meth:`forward`.
+            grid (tuple[int, int]): As in :meth:`forward`.
+
+        Returns:
+            Tensor: ``(B, heads, H*W, T)``; rows sum to 1.
+        """
+        _, update = self.aggregate(x, g, grid)
+        q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        k = self.kv(update).chunk(2, dim=-1)[0].unflatten(-1, (self.num_heads, -1))
+        return (q @ k.permute(0, 2, 3, 1) * q.shape[-1] ** -0.5).softmax(-1)
+
+
+class ConvEncoder(BaseModule):
+    """Local tokens: a ConvNeXt block, ``x + gamma * MLP(LayerNorm(depthwise conv(x)))``.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        kernel_size (int): Depthwise kernel.
+        layer_scale_init (float): Initial value of ``gamma``.
+    """
+
+    def __init__(
+        self, embed_dims: int, kernel_size: int = 7, layer_scale_init: float = 1e-6
+    ) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(
+            embed_dims, embed_dims, kernel_size, padding=kernel_size // 2, groups=embed_dims
+        )
+        self.norm = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.fc1 = init_linear(nn.Linear(embed_dims, 4 * embed_dims))
+        self.fc2 = init_linear(nn.Linear(4 * embed_dims, embed_dims))
+        self.gamma = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init)))
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        local = self.norm(map_to_tokens(self.dwconv(tokens_to_map(x, grid))))
+        return x + self.gamma * self.fc2(F.gelu(self.fc1(local)))
+
+
+class AveragePooling(BaseModule):
+    """Halve a token grid several times by 2x2 averages, sides rounded down.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        steps (int): Number of halvings.
+        stepwise (bool): Between two halvings a 3x3 convolution, LayerNorm and ReLU; False averages
+            at once.
+    """
+
+    def __init__(self, embed_dims: int, steps: int, stepwise: bool = True) -> None:
+        super().__init__()
+        self.steps = steps
+        self.kernel_size = 2 if stepwise else 2**steps
+        self.convs = nn.ModuleList()
+        self.norms = nn.ModuleList()
+        for _ in range(steps - 1 if stepwise else 0):
+            self.convs.append(nn.Conv2d(embed_dims, embed_dims, 3, padding=1, bias=False))
+            self.norms.append(nn.LayerNorm(embed_dims))
+
+    def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        """Pool tokens ``(B, H*W, C)``.
+
+        Returns:
+            tuple: Tokens ``(B, H'*W', C)`` and the grid ``(H', W')``.
+
+        Raises:
+            ValueError: If nothing would be left of a side.
+        """
+        if min(grid) < 2**self.steps:
+            raise ValueError(
+                f'A grid of {grid[0]}x{grid[1]} tokens cannot be halved {self.steps} times; '
+                'give images of at least 32x32 pixels.'
+            )
+        pooled = F.avg_pool2d(tokens_to_map(x, grid), self.kernel_size)
+        for conv, norm in zip(self.convs, self.norms):
+            tokens = F.relu(norm(map_to_tokens(conv(pooled))))
+            pooled = F.avg_pool2d(tokens_to_map(tokens, pooled.shape[2:]), self.kernel_size)
+        return map_to_tokens(pooled), (pooled.shape[2], pooled.shape[3])
+
+
+class PositionAwareTokens(BaseModule):
+    """Blend the global tokens with the aggregated image, position by position.
+
+    ``alpha * MLP(g) + (1 - alpha) * A``, with ``A`` resized to the tokens' grid, bicubic.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        token_size (tuple[int, int]): Grid of the global tokens.
+        token_mlp (str, optional): See :func:`build_token_mlp`.
+        alpha (float): Weight of the tokens.
+    """
+
+    def __init__(
+        self, embed_dims: int, token_size: Grid, token_mlp: str | None, alpha: float
+    ) -> None:
+        super().__init__()
+        self.token_size = token_size
+        self.mlp = build_token_mlp(token_mlp, embed_dims, token_size)
+        self.alpha = alpha
+
+    def forward(self, g: Tensor, image: Tensor, grid: Grid) -> Tensor:
+        """Update ``g`` of ``(B, T, C)`` by aggregated tokens ``(B, H*W, C)``."""
+        g = g if self.mlp is None else self.mlp(g, self.token_size)
+        return self.alpha * g + (1 - self.alpha) * resize_tokens(image, grid, self.token_size)
+
+
+class QueryingTokens(BaseModule):
+    """Global tokens without a place, which query the image (the paper's ablation, table 6).
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        num_heads (int): Number of heads.
+        token_size (tuple[int, int]): Their number, as a grid.
+        token_mlp (str, optional): See :func:`build_token_mlp`; it precedes the query.
+    """
+
+    def __init__(
+        self, embed_dims: int, num_heads: int, token_size: Grid, token_mlp: str | None
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.token_size = token_size
+        self.mlp = build_token_mlp(token_mlp, embed_dims, token_size)
+        self.q = init_linear(nn.Linear(embed_dims, embed_dims))
+        self.kv = init_linear(nn.Linear(embed_dims, 2 * embed_dims))
+
+    def forward(self, g: Tensor, image: Tensor, grid: Grid) -> Tensor:
+        """Update ``g`` of ``(B, T, C)`` by image tokens ``(B, H*W, C)``."""
+        g = g if self.mlp is None else self.mlp(g, self.token_size)
+        return attend(self.q(g), *self.kv(image).chunk(2, dim=-1), self.num_heads)
+
+
+class MixMlp(BaseModule):
+    """Two linear layers, one over the channels and one over the tokens, without activation.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        num_tokens (int): Number of tokens T.
+    """
+
+    def __init__(self, embed_dims: int, num_tokens: int) -> None:
+        super().__init__()
+        self.channels = init_linear(nn.Linear(embed_dims, embed_dims))
+        self.tokens = init_linear(nn.Linear(num_tokens, num_tokens))
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Map tokens ``(B, T, C)`` to tokens; the grid is not used."""
+        return self.tokens(self.channels(x).transpose(1, 2)).transpose(1, 2)
+
+
+def build_token_mlp(kind: str | None, embed_dims: int, token_size: Grid) -> nn.Module | None:
+    """MLP of the global tokens: ``'mix'``, ``'mlp'`` (Linear, GELU, Linear) or None."""
+    if kind == 'mix':
+        return MixMlp(embed_dims, token_size[0] * token_size[1])
+    return Mlp(embed_dims, embed_dims) if kind == 'mlp' else None
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
+    """Multi-head attention of queries ``(B, N, C)`` to ``(B, M, C)``, without projections."""
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

@@ -1,0 +1,164 @@
+"""Parts of LightViT (Huang et al., arXiv 2207.05557), on which DualToken-ViT is built too."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..ops import map_to_tokens, pad_tokens, tokens_to_map
+from ..ops.layout import Grid
+from ..registry import MODELS
+from .init import init_linear
+from .patch_merging import PatchMerging
+
+
+class ConvStem(BaseModule):
+    """Image to tokens of stride 8: a convolution, three depthwise ones, a projection, LayerNorm.
+
+    Every stride-2 convolution rounds sides up.
+
+    Args:
+        in_channels (int): Channels of the image.
+        embed_dims (int): Width C of the tokens; the convolutions before the last have C / 2.
+    """
+
+    def __init__(self, in_channels: int, embed_dims: int) -> None:
+        super().__init__()
+        hidden = embed_dims // 2
+        self.convs = nn.ModuleList(
+            [
+                ConvNormAct(in_channels, hidden, stride=2),
+                ConvNormAct(hidden, hidden, groups=hidden),
+                ConvNormAct(hidden, hidden, groups=hidden),
+                ConvNormAct(hidden, hidden, stride=2, groups=hidden),
+            ]
+        )
+        self.proj = nn.Conv2d(hidden, embed_dims, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(embed_dims)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
+        """Embed images ``(B, in_channels, H, W)``.
+
+        Returns:
+            tuple: Tokens ``(B, H' * W', C)`` and the grid ``(H', W')``, an eighth of the image.
+        """
+        x = x.contiguous(memory_format=torch.channels_last)
+        for conv in self.convs:
+            x = conv(x)
+        x = self.proj(x)
+        return self.norm(map_to_tokens(x)), (x.shape[2], x.shape[3])
+
+
+class ConvNormAct(nn.Module):
+    """3x3 convolution without bias, BatchNorm, GELU.
+
+    With frozen statistics BatchNorm is folded into the convolution's weight on the fly: one pass
+    over the map less, in inference and in training with ``norm_eval``.
+
+    Args:
+        in_channels (int): Channels of the input.
+        out_channels (int): Channels of the output.
+        stride (int): Stride.
+        groups (int): Groups of the convolution.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1, groups: int = 1):
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, 3, stride, padding=1, groups=groups, bias=False
+        )
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C', H', W')``."""
+        conv, bn = self.conv, self.bn
+        if bn.training or not isinstance(bn, _BatchNorm):
+            return F.gelu(bn(conv(x)))
+        scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+        weight = conv.weight * scale.view(-1, 1, 1, 1)
+        bias = bn.bias - bn.running_mean * scale
+        return F.gelu(F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups))
+
+
+class DualPatchMerging(BaseModule):
+    """Halve the image tokens' grid and follow its change of width with the global tokens.
+
+    Image tokens: patch merging plus a projection of the 2x2 maximum; odd sides are padded with
+    zeros at the bottom and right, and the zeros take part in the maximum. Global tokens: LayerNorm,
+    Linear.
+
+    Args:
+        in_dims (int): Width C of both.
+        embed_dims (int): Width afterwards.
+        with_tokens (bool): Whether there are global tokens.
+    """
+
+    def __init__(self, in_dims: int, embed_dims: int, with_tokens: bool = True) -> None:
+        super().__init__()
+        self.merging = PatchMerging(in_dims, embed_dims)
+        self.residual = init_linear(nn.Linear(in_dims, embed_dims, bias=False))
+        if with_tokens:
+            self.token_norm = nn.LayerNorm(in_dims)
+            self.token_proj = init_linear(nn.Linear(in_dims, embed_dims, bias=False))
+
+    def forward(
+        self, x: Tensor, g: Tensor | None, grid: Grid
+    ) -> tuple[Tensor, Tensor | None, Grid]:
+        """Merge.
+
+        Args:
+            x (Tensor): Image tokens ``(B, H*W, C)``.
+            g (Tensor, optional): Global tokens ``(B, T, C)``.
+            grid (tuple[int, int]): ``(H, W)``.
+
+        Returns:
+            tuple: Both of width ``embed_dims``, the first on half the grid, and that grid.
+        """
+        x, grid = pad_tokens(x, grid, 2)
+        feature_map = tokens_to_map(x, grid)
+        maximum = map_to_tokens(F.max_pool2d(feature_map, 2))
+        x, grid = self.merging(feature_map)
+        x = x + self.residual(maximum)
+        if g is not None:
+            g = self.token_proj(self.token_norm(g))
+        return x, g, grid
+
+
+@MODELS.register_module()
+class BiDimMlp(BaseModule):
+    """Feed-forward network whose output is gated per channel and per token.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        hidden_dims (int): Width between the two linear layers.
+
+    Source: LightViT, section 3.3 (bi-dimensional attention), reduced width C / 4.
+    """
+
+    def __init__(self, embed_dims: int, hidden_dims: int) -> None:
+        super().__init__()
+        reduced = embed_dims // 4
+        self.fc1 = init_linear(nn.Linear(embed_dims, hidden_dims))
+        self.fc2 = init_linear(nn.Linear(hidden_dims, embed_dims))
+        self.norm = nn.LayerNorm(embed_dims)
+        self.global_reduce = init_linear(nn.Linear(embed_dims, reduced))
+        self.local_reduce = init_linear(nn.Linear(embed_dims, reduced))
+        self.channel_select = init_linear(nn.Linear(reduced, embed_dims))
+        self.spatial_select = init_linear(nn.Linear(2 * reduced, 1))
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Map tokens ``(B, N, C)`` to tokens; the grid is not used."""
+        x = self.fc2(F.gelu(self.fc1(x)))
+        normed = self.norm(x)
+        summary = F.gelu(self.global_reduce(normed.mean(1, keepdim=True)))
+        local = F.gelu(self.local_reduce(normed))
+        channel_gate = self.channel_select(summary).sigmoid()
+        # A linear layer on [local, summary] side by side is the sum of one on each.
+        local_weight, summary_weight = self.spatial_select.weight.chunk(2, dim=1)
+        logits = F.linear(local, local_weight) + F.linear(
+            summary, summary_weight, self.spatial_select.bias
+        )
+        return x * (channel_gate * logits.sigmoid())
