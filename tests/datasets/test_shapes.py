@@ -4,12 +4,11 @@ import json
 import cv2
 import numpy as np
 import pytest
+from conftest import SHAPES
 
 from mmeffvit.datasets.shapes import CLASSES, TASKS, ShapesConfig, make_shapes
 from mmeffvit.datasets.shapes.polygons import mask_to_polygons, signed_area
 from mmeffvit.datasets.shapes.scene import draw_clip, draw_scene
-
-SMALL = ShapesConfig(num_train=6, num_val=3, num_train_clips=1, num_val_clips=1, num_frames=3)
 
 
 def fingerprint(folder):
@@ -20,23 +19,18 @@ def fingerprint(folder):
     return digest.hexdigest()
 
 
-@pytest.fixture(scope='module')
-def shapes(tmp_path_factory):
-    out = tmp_path_factory.mktemp('shapes')
-    assert make_shapes(out, SMALL) == dict.fromkeys(TASKS, True)
-    return out
-
-
 def test_bytes_depend_on_the_seed_alone_not_on_workers(shapes, tmp_path):
-    make_shapes(tmp_path / 'again', SMALL, workers=2)
+    make_shapes(tmp_path / 'again', SHAPES, workers=2)
     assert fingerprint(tmp_path / 'again') == fingerprint(shapes)
-    other = ShapesConfig(**{**SMALL.__dict__, 'seed': 1})
+    other = ShapesConfig(**{**SHAPES.__dict__, 'seed': 1})
     make_shapes(tmp_path / 'other', other, ['scenes'])
     assert fingerprint(tmp_path / 'other' / 'scenes') != fingerprint(shapes / 'scenes')
 
 
 def test_a_larger_dataset_starts_with_the_smaller_one(shapes, tmp_path):
-    make_shapes(tmp_path, ShapesConfig(num_train=8, num_val=1), ['scenes'])
+    make_shapes(
+        tmp_path, ShapesConfig(num_train=9, num_val=1, size_range=SHAPES.size_range), ['scenes']
+    )
     for name in ('train/000005.jpg', 'labels/val/000000.png'):
         assert (tmp_path / 'scenes' / name).read_bytes() == (shapes / 'scenes' / name).read_bytes()
 
@@ -46,7 +40,7 @@ def test_scenes_agree_in_boxes_polygons_and_label_maps(shapes):
     scenes = shapes / 'scenes'
     coco = json.loads((scenes / 'annotations/instances_train.json').read_text())
     assert [c['name'] for c in coco['categories']] == list(CLASSES)
-    assert len(coco['images']) == 6
+    assert len(coco['images']) == SHAPES.num_train
     for image in coco['images']:
         size = image['height'], image['width']
         assert cv2.imread(str(scenes / 'train' / image['file_name'])).shape[:2] == size
@@ -75,7 +69,7 @@ def test_sizes_vary_and_are_no_multiples_of_32():
 
 
 def test_objects_overlap_and_every_class_occurs():
-    scenes = [draw_scene(SMALL.rng('scenes', 'val', i), (131, 143), 6) for i in range(12)]
+    scenes = [draw_scene(SHAPES.rng('scenes', 'val', i), (131, 143), 6) for i in range(12)]
     assert {label for scene in scenes for label in scene.labels} == set(range(len(CLASSES)))
     touching = 0
     for scene in scenes:
@@ -105,7 +99,7 @@ def test_clips_move_over_a_background_that_stands_still(shapes):
     moved = np.abs(frames[0].astype(int) - frames[3]).max(2) > 20
     assert 0.005 < moved.mean() < 0.5
     assert (np.abs(frames[0].astype(int) - frames[3]).max(2) == 0).mean() > 0.3
-    assert len(list((shapes / 'video/train/noisy/0000').iterdir())) == SMALL.num_frames
+    assert len(list((shapes / 'video/train/noisy/0000').iterdir())) == SHAPES.num_frames
 
 
 def test_one_class_per_classification_folder(shapes):
@@ -114,14 +108,14 @@ def test_one_class_per_classification_folder(shapes):
 
 
 def test_complete_folders_are_kept_and_others_refused(shapes, tmp_path):
-    assert make_shapes(shapes, SMALL, ['scenes']) == {'scenes': False}
+    assert make_shapes(shapes, SHAPES) == dict.fromkeys(TASKS, False)
     with pytest.raises(FileExistsError, match='--force'):
         make_shapes(shapes, ShapesConfig(num_train=1, num_val=1), ['scenes'])
     (tmp_path / 'video').mkdir()
     (tmp_path / 'video' / 'holiday.png').touch()
     with pytest.raises(FileExistsError):
-        make_shapes(tmp_path, SMALL, ['video'])
-    assert make_shapes(tmp_path, SMALL, ['video'], force=True) == {'video': True}
+        make_shapes(tmp_path, SHAPES, ['video'])
+    assert make_shapes(tmp_path, SHAPES, ['video'], force=True) == {'video': True}
     assert not (tmp_path / 'video' / 'holiday.png').exists()
 
 
@@ -131,16 +125,16 @@ def test_an_interrupted_run_leaves_no_folder_behind_its_name(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_shapes(tmp_path, SMALL, ['scenes'], track=interrupt)
+        make_shapes(tmp_path, SHAPES, ['scenes'], track=interrupt)
     assert not (tmp_path / 'scenes').exists()
-    assert make_shapes(tmp_path, SMALL, ['scenes']) == {'scenes': True}
+    assert make_shapes(tmp_path, SHAPES, ['scenes']) == {'scenes': True}
     assert not (tmp_path / '.scenes.partial').exists()
 
 
 def test_unrelated_arguments_do_not_invalidate_a_task():
-    louder = ShapesConfig(**{**SMALL.__dict__, 'sigma': 50.0})
-    assert louder.digest('scenes') == SMALL.digest('scenes')
-    assert louder.digest('denoising') != SMALL.digest('denoising')
+    louder = ShapesConfig(**{**SHAPES.__dict__, 'sigma': 50.0})
+    assert louder.digest('scenes') == SHAPES.digest('scenes')
+    assert louder.digest('denoising') != SHAPES.digest('denoising')
 
 
 @pytest.mark.parametrize(
@@ -153,7 +147,7 @@ def test_bad_arguments_name_the_value(options):
 
 def test_unknown_task_is_refused(tmp_path):
     with pytest.raises(ValueError, match='audio'):
-        make_shapes(tmp_path, SMALL, ['audio'])
+        make_shapes(tmp_path, SHAPES, ['audio'])
 
 
 def test_polygons_give_the_mask_back():

@@ -1,7 +1,7 @@
 # tools/dataset_converters/make_shapes.py data/shapes --tasks classification
 dataset_type = 'CustomDataset'
 data_root = 'data/shapes/classification/'
-metainfo = dict(classes=('circle', 'rectangle', 'triangle', 'star'))
+metainfo = dict(classes=('circle', 'rectangle', 'star', 'triangle'))
 data_preprocessor = dict(
     num_classes=4,
     mean=[123.675, 116.28, 103.53],

@@ -2,8 +2,8 @@
 dataset_type = 'CocoDataset'
 data_root = 'data/shapes/scenes/'
 metainfo = dict(
-    classes=('circle', 'rectangle', 'triangle', 'star'),
-    palette=[(230, 60, 60), (60, 160, 60), (60, 90, 230), (240, 190, 40)],
+    classes=('circle', 'rectangle', 'star', 'triangle'),
+    palette=[(230, 60, 60), (60, 160, 60), (240, 190, 40), (60, 90, 230)],
 )
 backend_args = None
 

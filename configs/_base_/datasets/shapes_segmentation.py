@@ -2,8 +2,8 @@
 dataset_type = 'BaseSegDataset'
 data_root = 'data/shapes/scenes/'
 metainfo = dict(
-    classes=('background', 'circle', 'rectangle', 'triangle', 'star'),
-    palette=[[0, 0, 0], [230, 60, 60], [60, 160, 60], [60, 90, 230], [240, 190, 40]],
+    classes=('background', 'circle', 'rectangle', 'star', 'triangle'),
+    palette=[[0, 0, 0], [230, 60, 60], [60, 160, 60], [240, 190, 40], [60, 90, 230]],
 )
 crop_size = (128, 128)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from .polygons import mask_to_polygons, signed_area
 
-CLASSES = ('circle', 'rectangle', 'triangle', 'star')
-PALETTE = ((230, 60, 60), (60, 160, 60), (60, 90, 230), (240, 190, 40))
+CLASSES = ('circle', 'rectangle', 'star', 'triangle')  # sorted, as class folders are
+PALETTE = ((230, 60, 60), (60, 160, 60), (240, 190, 40), (60, 90, 230))
 """RGB colours of the classes in drawings, in the order of ``CLASSES``."""
 
 RADII = (0.09, 0.26)
