@@ -18,15 +18,19 @@ class Rename:
 
     Attributes:
         pattern (str): Regular expression of the public key.
-        target (str | Sequence[str]): Our key, with ``\1`` group references; several keys where
-            ``transform`` returns as many tensors.
+        target (str | Sequence[str] | Callable): Our key, with ``\1`` group references; several keys
+            where ``transform`` returns as many tensors; or ``target(match)``, where a number in it
+            is to be computed.
         transform (Callable, optional): ``transform(tensor, match)`` for values that change shape
             or order.
+        part (int, optional): Where several public tensors make one of ours, the place of this
+            one; parts are concatenated along dimension 0.
     """
 
     pattern: str
-    target: str | Sequence[str]
+    target: str | Sequence[str] | Callable[[re.Match], str]
     transform: Callable[[Tensor, re.Match], Tensor | Sequence[Tensor]] | None = None
+    part: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ class Conversion:
 
 def apply_rules(state: Mapping[str, Tensor], rules: Sequence[Rule], result: Conversion) -> None:
     """Apply rules to every key of a public state, adding to ``result``."""
+    parts: dict[str, dict[int, Tensor]] = {}
     for key, tensor in state.items():
         for rule in rules:
             match = re.fullmatch(rule.pattern, key)
@@ -106,17 +111,23 @@ def apply_rules(state: Mapping[str, Tensor], rules: Sequence[Rule], result: Conv
             if isinstance(rule, Drop):
                 result.dropped.append((key, rule.reason))
                 break
-            targets = [rule.target] if isinstance(rule.target, str) else list(rule.target)
+            target = rule.target(match) if callable(rule.target) else rule.target
+            targets = [target] if isinstance(target, str) else list(target)
             values = tensor if rule.transform is None else rule.transform(tensor, match)
             values = [values] if isinstance(values, Tensor) else list(values)
             for target, value in zip(targets, values, strict=True):
                 target = match.expand(target)
+                result.mapped.append((key, target))
+                if rule.part is not None:
+                    parts.setdefault(target, {})[rule.part] = value.detach()
+                    continue
                 # Own storage, so that a view does not save the tensor it was cut from.
                 result.state[target] = value.detach().clone().contiguous()
-                result.mapped.append((key, target))
             break
         else:
             result.unexpected.append(key)
+    for target, values in parts.items():
+        result.state[target] = torch.cat([values[part] for part in sorted(values)])
 
 
 def check_against(result: Conversion, wanted: Mapping[str, Tensor], key_map: KeyMap) -> None:

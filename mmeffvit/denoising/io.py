@@ -1,0 +1,74 @@
+"""Reading and writing images: 8 and 16 bits, RGB order, truncated files found out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from .structures import PEAKS
+
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
+
+
+def read_image(path: str | Path, keep: bool = False) -> np.ndarray:
+    """Read an image.
+
+    Args:
+        path (str | Path): The file.
+        keep (bool): Keep grey and alpha channels; else the result is RGB.
+
+    Returns:
+        np.ndarray: ``(H, W, 3)`` uint8 or uint16; with ``keep`` also ``(H, W)`` and ``(H, W, 4)``.
+
+    Raises:
+        ValueError: If the file is missing, corrupt, truncated or of another type; the message
+            names it.
+    """
+    path = Path(path)
+    try:
+        # OpenCV fills what is missing of a truncated file with grey; Pillow notices.
+        with Image.open(path) as image:
+            image.load()
+    except FileNotFoundError:
+        raise ValueError(f'There is no image at {path}.') from None
+    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+        raise ValueError(f'{path} cannot be read, is it truncated? ({error})') from None
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ValueError(f'{path} cannot be decoded; convert it to PNG.')
+    if image.dtype.name not in PEAKS:
+        raise ValueError(f'{path} holds {image.dtype}; only 8 and 16 bits are read.')
+    if image.ndim == 2:
+        return image if keep else np.repeat(image[..., None], 3, axis=2)
+    if image.shape[2] == 4:
+        return image[..., [2, 1, 0, 3]] if keep else np.ascontiguousarray(image[..., 2::-1])
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write ``(H, W)``, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA as the suffix says.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if image.ndim == 3:
+        order = [2, 1, 0, 3][: image.shape[2]]
+        image = np.ascontiguousarray(image[..., order])
+    partial = path.with_name(f'.{path.stem}.partial{path.suffix}')
+    if not cv2.imwrite(str(partial), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
+        raise OSError(f'{path} cannot be written.')
+    partial.replace(path)
+
+
+def list_images(folder: str | Path) -> list[Path]:
+    """Every image below ``folder``, sorted by path, hidden files left out."""
+    return sorted(
+        path
+        for path in Path(folder).rglob('*')
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()
+    )
