@@ -10,6 +10,7 @@ from .layout import (
     tokens_to_map,
 )
 from .quadtree import quadtree_attention, quadtree_fine
+from .slide import slide_attention
 from .window import (
     merge_windows,
     partition_windows,
@@ -31,6 +32,7 @@ __all__ = [
     'relative_position_index',
     'roll_tokens',
     'shifted_window_mask',
+    'slide_attention',
     'to_quad',
     'tokens_to_map',
     'use_backend',
