@@ -7,15 +7,20 @@ import torch
 from torch import Tensor
 
 from ..registry import MODELS
+from .dualtoken import DUALTOKEN
 from .keymap import Conversion, KeyMap, apply_rules, check_against
 from .pvt import PVT, PVTV2
 from .quadtree import QUADTREE
+from .uformer import SKIP_UFORMER, UFORMER
 
 #: Public code bases whose checkpoints can be converted.
 FAMILIES: dict[str, KeyMap] = {
+    'dualtoken': DUALTOKEN,
     'pvt': PVT,
     'pvtv2': PVTV2,
     'quadtree': QUADTREE,
+    'uformer': UFORMER,
+    'uformer-skipat': SKIP_UFORMER,
 }
 PARTS = ('backbone', 'model')
 

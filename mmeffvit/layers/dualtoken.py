@@ -351,12 +351,12 @@ class MixMlp(BaseModule):
 
     def __init__(self, embed_dims: int, num_tokens: int) -> None:
         super().__init__()
-        self.channels = init_linear(nn.Linear(embed_dims, embed_dims))
-        self.tokens = init_linear(nn.Linear(num_tokens, num_tokens))
+        self.fc1 = init_linear(nn.Linear(embed_dims, embed_dims))
+        self.fc2 = init_linear(nn.Linear(num_tokens, num_tokens))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Map tokens ``(B, T, C)`` to tokens; the grid is not used."""
-        return self.tokens(self.channels(x).transpose(1, 2)).transpose(1, 2)
+        return self.fc2(self.fc1(x).transpose(1, 2)).transpose(1, 2)
 
 
 def build_token_mlp(kind: str | None, embed_dims: int, token_size: Grid) -> nn.Module | None:
