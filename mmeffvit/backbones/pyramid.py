@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
@@ -10,11 +9,11 @@ from ..layers import PatchEmbed, PositionEmbedding, TransformerBlock, drop_path_
 from ..layers.build import AttentionConfig, build_attentions, build_layer
 from ..ops import tokens_to_map
 from ..registry import MODELS
-from .base import Backbone
+from .base import StagedBackbone
 
 
 @MODELS.register_module()
-class PyramidTransformer(Backbone):
+class PyramidTransformer(StagedBackbone):
     """The four-stage pyramid of PVT and PVTv2, with any attention in any stage or block.
 
     Args:
@@ -112,46 +111,6 @@ class PyramidTransformer(Backbone):
             )
             in_channels = embed_dims[i]
         self.freeze()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features.
-
-        Args:
-            x (Tensor): Images ``(B, in_channels, H, W)`` of any size.
-
-        Returns:
-            tuple[Tensor]: Maps ``(B, C_i, H_i, W_i)`` at strides 4, 8, 16, 32 (sides rounded up),
-            channels-last in memory, for ``out_indices``.
-        """
-        outs = []
-        for i, stage in enumerate(self.stages[: self.out_indices[-1] + 1]):
-            x = stage(x)
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
-
-    def stem_modules(self) -> Sequence[nn.Module]:
-        """The first patch embedding."""
-        return [self.stages[0].patch_embed]
-
-    def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
-        """Each stage with its patch embedding."""
-        return [[stage] for stage in self.stages]
-
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter; a later patch embedding counts with the block after it."""
-        depths = [len(stage.blocks) for stage in self.stages]
-        num_depths = sum(depths) + 2
-        match = re.match(r'stages\.(\d+)\.(?:blocks\.(\d+)|(\w+))', param_name[len(prefix) :])
-        if not param_name.startswith(prefix) or match is None:
-            return num_depths - 1, num_depths
-        stage, block, part = int(match[1]), match[2], match[3]
-        before = sum(depths[:stage])
-        if block is not None:
-            return before + int(block) + 1, num_depths
-        if part == 'norm':
-            return before + depths[stage], num_depths
-        return (before + 1 if stage else 0), num_depths
 
 
 class PyramidStage(BaseModule):
