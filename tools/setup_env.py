@@ -240,7 +240,7 @@ def install_mmcv(console: 'Console') -> None:
         # With a GPU in sight, mmcv's build would ask for nvcc.
         environment['CUDA_VISIBLE_DEVICES'] = ''
     console.say(f'{kind} operators, as {obstacle or "there are a GPU and its nvcc"}')
-    console.say('they are compiled now, in about 8 minutes on 2 cores; once per machine')
+    console.say('compiling them takes 8 minutes or so on 2 cores; pip keeps them for the next time')
     console.run(MMCV, environment)
     if ask(ASK_OPENCV):
         # The usual OpenCV needs libGL, which machines without a screen do not have.
