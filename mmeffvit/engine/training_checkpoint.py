@@ -55,7 +55,9 @@ def read_training_checkpoint(path: str) -> dict:
     try:
         loaded = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).strip().splitlines()[0]
+        # torch gives the reason after advice to switch the protection off.
+        lines = str(error).rpartition('WeightsUnpickler error: ')[2].strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
         raise UserError(
             f'{path} is damaged or holds more than weights and training state: {reason}'
         ) from error
