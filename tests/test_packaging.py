@@ -1,0 +1,101 @@
+"""What an installed copy holds and can do, away from the checkout."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from mmengine.fileio import load
+
+ROOT = Path(__file__).parents[1]
+PACKAGED = ('*.py', '*.md', 'LICENSE', 'MANIFEST.in', '*.yml', '*.toml')
+
+INHERIT = """
+from pathlib import Path
+import mmeffvit
+from mmengine.config import Config
+
+assert Path(mmeffvit.__file__).is_relative_to({site!r}), mmeffvit.__file__
+Path('mine.py').write_text("_base_ = 'mmeffvit::retinanet_quadtree_b0_shapes.py'")
+cfg = Config.fromfile('mine.py')
+print(cfg.model.backbone.type)
+"""
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory):
+    """The content of the wheel, as pip would install it."""
+    folder = tmp_path_factory.mktemp('packaging')
+    source = folder / 'source'
+    for name in ('mmeffvit', 'configs', 'tools', 'requirements'):
+        ignore = shutil.ignore_patterns('__pycache__')
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
+    for pattern in PACKAGED:
+        for path in ROOT.glob(pattern):
+            shutil.copy(path, source)
+    command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation']
+    subprocess.run([*command, '-w', folder, source], check=True, capture_output=True)
+    (wheel,) = folder.glob('*.whl')
+    site = folder / 'site'
+    zipfile.ZipFile(wheel).extractall(site)
+    return site
+
+
+def relative_files(folder, *patterns):
+    found = {path for pattern in patterns for path in folder.rglob(pattern) if path.is_file()}
+    return {path.relative_to(folder) for path in found}
+
+
+def test_package_holds_every_module_config_and_tool(site):
+    assert relative_files(ROOT / 'mmeffvit', '*.py') <= relative_files(site / 'mmeffvit', '*.py')
+    mim = site / 'mmeffvit' / '.mim'
+    configs = relative_files(ROOT / 'configs', '*.py', '*.yml')
+    assert relative_files(mim / 'configs', '*') == configs
+    assert relative_files(mim / 'tools', '*') == relative_files(ROOT / 'tools', '*.py', '*.sh')
+
+
+def test_package_holds_nothing_else(site):
+    assert {path.name.partition('-')[0] for path in site.iterdir()} == {'mmeffvit'}
+    assert not list(site.rglob('*.pyc'))
+
+
+def test_configs_are_inherited_from_the_installed_package(site, tmp_path):
+    result = subprocess.run(
+        [sys.executable, '-c', INHERIT.format(site=str(site))],
+        cwd=tmp_path,
+        env=os.environ | {'PYTHONPATH': str(site)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[-1] == 'mmeffvit.QuadTreeTransformer'
+
+
+def test_model_index_lists_every_metafile():
+    imported = load(ROOT / 'model-index.yml')['Import']
+    assert sorted(imported) == sorted(
+        str(path.relative_to(ROOT)) for path in ROOT.glob('configs/metafiles/*.yml')
+    )
+
+
+def test_metafiles_name_configs_that_exist():
+    for name in load(ROOT / 'model-index.yml')['Import']:
+        metafile = load(ROOT / name)
+        collections = {collection['Name'] for collection in metafile['Collections']}
+        for model in metafile['Models']:
+            assert model['In Collection'] in collections
+            assert (ROOT / model['Config']).is_file()
+
+
+def test_extras_stand_on_the_runtime_and_name_one_distribution_each(site):
+    (metadata,) = site.glob('*.dist-info/METADATA')
+    lines = [line for line in metadata.read_text().splitlines() if line.startswith('Requires-Dist')]
+    runtime = {line.split()[1] for line in lines if 'extra ==' not in line}
+    assert runtime == {'numpy', 'safetensors', 'torch'}
+    everything = [line for line in lines if line.endswith('extra == "all"')]
+    originals = [line for line in lines if line.endswith('extra == "openmmlab"')]
+    assert sum('onedl-mm' in line for line in everything) == 5
+    assert not any('onedl-mm' in line for line in originals)
