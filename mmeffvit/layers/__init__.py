@@ -13,6 +13,7 @@ from .patch_merging import PatchMerging
 from .phi import Phi, SkipAttention
 from .position import PositionEmbedding, resize_position_embedding
 from .quadtree import QuadTreeAttention
+from .slide import SlideAttention
 from .window import WindowAttention
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     'PositionEmbedding',
     'QuadTreeAttention',
     'SkipAttention',
+    'SlideAttention',
     'SoftmaxAttention',
     'SpatialReductionAttention',
     'TransformerBlock',

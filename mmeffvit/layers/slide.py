@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..ops import slide_attention
+from ..ops.layout import Grid
+from ..ops.precision import accurate
+from ..registry import MODELS
+from .attention import head_dims_of
+from .carrier import Carrier
+from .init import init_linear
+
+
+@MODELS.register_module()
+class SlideAttention(BaseModule):
+    """Local attention through learned shifts (Pan et al., "Slide-Transformer", CVPR 2023).
+
+    A fixed bank of one-hot kernels shifts the keys and values to every offset of the window, a
+    learned bank beside it mixes the window; both are summed before they are used, in training too.
+    Parameters have the names and shapes of the authors' code, where only the *weight* of the fixed
+    bank is frozen: its bias is trained. The rows of ``qkv`` are head-major: each head's queries,
+    keys, values.
+
+    A layer in deploy form (:meth:`switch_to_deploy`) has one bank. State dicts of both forms load
+    into both.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        num_heads (int): Number of heads.
+        qkv_bias (bool): Whether the query, key and value projections have biases.
+        kernel_size (int): Side of the window, odd.
+        qk_scale (float, optional): Temperature; ``(C / num_heads) ** -0.5`` by default.
+        padding_mode (str): What lies outside the map: ``'zeros'``, ``'reflect'``, ``'replicate'``
+            or ``'circular'``.
+        mask_borders (bool): Give taps outside the map no weight. In the published model they take
+            part in the softmax.
+        rpb (bool): Relative position bias, added to the keys.
+        separate_banks (bool): A learned bank of its own for the values (``dep_conv2``).
+        freeze_shift (bool): Keep the one-hot kernels fixed.
+        dim_reduction (int): Attend at ``C / dim_reduction`` channels; the temperature stays that of
+            ``C``, as in the authors' other uses of the module.
+        deploy (bool): Build the deploy form.
+
+    Raises:
+        ValueError: If the window is even or ``dim_reduction`` does not divide.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        kernel_size: int = 3,
+        qk_scale: float | None = None,
+        padding_mode: str = 'zeros',
+        mask_borders: bool = False,
+        rpb: bool = True,
+        separate_banks: bool = False,
+        freeze_shift: bool = True,
+        dim_reduction: int = 1,
+        deploy: bool = False,
+    ) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(
+                f'kernel_size={kernel_size} must be odd; an even window has no centre.'
+            )
+        if dim_reduction < 1 or embed_dims % dim_reduction:
+            raise ValueError(f'dim_reduction={dim_reduction} must divide embed_dims={embed_dims}.')
+        self.num_heads = num_heads
+        self.kernel_size = kernel_size
+        self.scale = qk_scale or head_dims_of(embed_dims, num_heads) ** -0.5
+        self.padding_mode = padding_mode
+        self.mask_borders = mask_borders
+        inner_dims = embed_dims // dim_reduction
+        self.head_dims = head_dims_of(inner_dims, num_heads)
+        taps = kernel_size**2
+
+        self.qkv = init_linear(nn.Linear(embed_dims, 3 * inner_dims, bias=qkv_bias))
+        self.proj = init_linear(nn.Linear(inner_dims, embed_dims))
+        self.dep_conv = self._bank()
+        self.dep_conv1 = None if deploy else self._bank()
+        self.dep_conv2 = self._bank() if separate_banks else None
+        with torch.no_grad():
+            self.dep_conv.weight.copy_(self._shifts())
+            if deploy and separate_banks:
+                self.dep_conv2.weight.copy_(self._shifts())
+        self.dep_conv.weight.requires_grad_(not freeze_shift)
+        self.relative_position_bias_table = None
+        if rpb:
+            self.relative_position_bias_table = nn.Parameter(
+                torch.zeros(1, num_heads, 1, taps, 1, 1)
+            )
+            nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    @property
+    def deploy(self) -> bool:
+        """Whether the banks are merged."""
+        return self.dep_conv1 is None
+
+    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
+        """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        qkv = self.qkv(x).unflatten(-1, (self.num_heads, 3, self.head_dims)).unflatten(1, grid)
+        q, k, v = qkv.unbind(-2)
+        weight, bias = self._merged(self.dep_conv1)
+        value_weight = value_bias = None
+        if self.dep_conv2 is not None:
+            value_weight, value_bias = self._merged(self.dep_conv2)
+        table = self.relative_position_bias_table
+        out = slide_attention(
+            q * self.scale,
+            k,
+            v,
+            weight,
+            bias,
+            None if table is None else table.view(self.num_heads, -1),
+            value_weight=value_weight,
+            value_bias=value_bias,
+            padding_mode=self.padding_mode,
+            mask_borders=self.mask_borders,
+        )
+        return self.proj(out.flatten(3).flatten(1, 2))
+
+    @torch.no_grad()
+    def switch_to_deploy(self) -> None:
+        """Fold the fixed and the learned bank into one; a second call changes nothing."""
+        if self.deploy:
+            return
+        state = self._as_deployed(self.state_dict())
+        self.dep_conv1 = None
+        self.load_state_dict(state)
+
+    def _bank(self) -> nn.Conv2d:
+        """Kernels of one bank: tap ``i`` of channel ``c`` is output ``c * K + i``."""
+        taps, size = self.kernel_size**2, self.kernel_size
+        return nn.Conv2d(self.head_dims, self.head_dims * taps, size, groups=self.head_dims)
+
+    def _shifts(self) -> Tensor:
+        """One-hot kernels: tap ``i`` takes offset ``i``."""
+        weight = self.dep_conv.weight
+        shifts = torch.eye(self.kernel_size**2, dtype=weight.dtype, device=weight.device)
+        return shifts.repeat(self.head_dims, 1).view_as(weight)
+
+    def _merged(self, learned: nn.Conv2d | None) -> tuple[Tensor, Tensor]:
+        """Bank ``(D, K, K)`` and bias ``(D, K)`` in float32, where a small kernel beside a one
+        is not rounded away.
+        """
+        banks = [learned] if self.deploy and learned is not None else [self.dep_conv, learned]
+        weight = sum(accurate(bank.weight) for bank in banks if bank is not None)
+        bias = sum(accurate(bank.bias) for bank in banks if bank is not None)
+        shape = (self.head_dims, self.kernel_size**2)
+        return weight.flatten(1).unflatten(0, shape), bias.unflatten(0, shape)
+
+    def _as_deployed(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
+        """The same state with the banks merged."""
+        state = dict(state)
+        for leaf in ('weight', 'bias'):
+            fixed = state.get(f'{prefix}dep_conv.{leaf}')
+            if fixed is None:  # checkpoints may leave the constant kernels out
+                fixed = self._shifts()
+            state[f'{prefix}dep_conv.{leaf}'] = fixed + state.pop(f'{prefix}dep_conv1.{leaf}')
+            if f'{prefix}dep_conv2.{leaf}' in state:
+                state[f'{prefix}dep_conv2.{leaf}'] = fixed + state[f'{prefix}dep_conv2.{leaf}']
+        return state
+
+    def _as_trained(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
+        """The same state with the one-hot kernels split off."""
+        state = dict(state)
+        for leaf in ('weight', 'bias'):
+            merged = state[f'{prefix}dep_conv.{leaf}']
+            fixed = self._shifts().to(merged) if leaf == 'weight' else torch.zeros_like(merged)
+            state[f'{prefix}dep_conv.{leaf}'] = fixed
+            state[f'{prefix}dep_conv1.{leaf}'] = merged - fixed
+            if f'{prefix}dep_conv2.{leaf}' in state:
+                state[f'{prefix}dep_conv2.{leaf}'] = state[f'{prefix}dep_conv2.{leaf}'] - fixed
+        return state
+
+    def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
+        """Bring a state of the other form into this one's, then load as usual."""
+        is_trained = f'{prefix}dep_conv1.weight' in state_dict
+        is_deployed = f'{prefix}dep_conv.weight' in state_dict and not is_trained
+        state = state_dict
+        if self.deploy and is_trained:
+            state = self._as_deployed(state_dict, prefix)
+        elif not self.deploy and is_deployed:
+            state = self._as_trained(state_dict, prefix)
+        elif is_trained and f'{prefix}dep_conv.weight' not in state_dict:
+            state = {**state_dict, f'{prefix}dep_conv.weight': self._shifts()}
+        if state is not state_dict:  # children are loaded from the same mapping
+            state_dict.clear()
+            state_dict.update(state)
+        super()._load_from_state_dict(state_dict, prefix, *args)
