@@ -12,6 +12,7 @@ from .keymap import Conversion, KeyMap, apply_rules, check_against
 from .pvt import PVT, PVTV2
 from .quadtree import QUADTREE
 from .uformer import SKIP_UFORMER, UFORMER
+from .uniformer import SKIP_UNIFORMER
 
 #: Public code bases whose checkpoints can be converted.
 FAMILIES: dict[str, KeyMap] = {
@@ -21,6 +22,7 @@ FAMILIES: dict[str, KeyMap] = {
     'quadtree': QUADTREE,
     'uformer': UFORMER,
     'uformer-skipat': SKIP_UFORMER,
+    'uniformer-skipat': SKIP_UNIFORMER,
 }
 PARTS = ('backbone', 'model')
 

@@ -6,6 +6,7 @@ from .restorer import RestorationPreprocessor, Restorer
 from .structures import RestorationSample
 from .tiling import run_clip, run_tiled
 from .uformer import SkipUformer, Uformer
+from .uniformer import SkipUniFormerUNet, UniFormerUNet
 
 __all__ = [
     'CharbonnierLoss',
@@ -14,7 +15,9 @@ __all__ = [
     'RestorationSample',
     'Restorer',
     'SkipUformer',
+    'SkipUniFormerUNet',
     'Uformer',
+    'UniFormerUNet',
     'psnr',
     'run_clip',
     'run_tiled',
