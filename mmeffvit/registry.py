@@ -26,9 +26,17 @@ MODELS = Registry(
         'mmeffvit.denoising',
     ],
 )
-DATASETS = Registry('dataset', parent=_DATASETS, scope='mmeffvit', locations=['mmeffvit.datasets'])
+DATASETS = Registry(
+    'dataset',
+    parent=_DATASETS,
+    scope='mmeffvit',
+    locations=['mmeffvit.datasets', 'mmeffvit.denoising'],
+)
 TRANSFORMS = Registry(
-    'transform', parent=_TRANSFORMS, scope='mmeffvit', locations=['mmeffvit.datasets']
+    'transform',
+    parent=_TRANSFORMS,
+    scope='mmeffvit',
+    locations=['mmeffvit.datasets', 'mmeffvit.denoising'],
 )
 METRICS = Registry('metric', parent=_METRICS, scope='mmeffvit', locations=['mmeffvit.denoising'])
 VISUALIZERS = Registry(
