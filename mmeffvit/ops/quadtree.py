@@ -25,7 +25,7 @@ from .dispatch import Op
 from .precision import accurate, without_autocast
 
 KINDS = ('A', 'B')
-CHUNK_BYTES = 2 << 20
+CHUNK_BYTES = 1 << 20
 _MIN_CHUNK = 32
 
 
@@ -223,8 +223,58 @@ def _fine_reference(q, k, v, index, parent_score=None, key_mask=None, *, scale, 
 
 
 def _fine_fast(q, k, v, index, parent_score=None, key_mask=None, *, scale, topk):
-    out, kept, score = _FineLevel.apply(q, k, v, index, parent_score, key_mask, scale, topk)
-    return (out, kept, score) if topk else (out, None, None)
+    floats = [x for x in (q, k, v, parent_score) if x is not None]
+    if torch.is_grad_enabled() and any(x.requires_grad for x in floats):
+        return _FineLevel.apply(q, k, v, index, parent_score, key_mask, scale, topk)
+    return _fine_forward(q, k, v, index, parent_score, key_mask, scale, topk)[:3]
+
+
+def _fine_forward(q, k, v, index, parent_score, key_mask, scale, topk, keep=False):
+    """The chunked forward pass.
+
+    Returns:
+        tuple: What :func:`quadtree_fine` returns, then, if ``keep``, the tensors for backward.
+    """
+    (G, Nq, D), K = q.shape, index.shape[-1]
+    parents = G * Nq // 4
+    nodes = _flat_nodes(index, k.shape[1] // 4)
+    q = q.contiguous().view(parents, 4, D)
+    table_k, table_v = (x.contiguous().view(-1, 4 * D) for x in (k, v))
+    mask_table = None if key_mask is None else key_mask.reshape(-1, 4)
+    if parent_score is not None:
+        parent_score = parent_score.reshape(parents, 1, K, 1)
+    topk = min(topk, 4 * K)
+
+    out = torch.empty_like(q)
+    # Probabilities: over the candidates (kind B), or within siblings (kind A).
+    rows_kept = parents if keep else min(parents, _chunk_size(K, D, q))
+    probability = q.new_empty(rows_kept, 4, 4 * K)
+    score = location = None
+    if topk:
+        score = q.new_empty(parents, 4, topk)
+        location = torch.empty(parents, 4, topk, dtype=torch.long, device=q.device)
+    for chunk, gathered in _chunks(nodes, D, table_k):
+        rows = nodes[chunk].flatten()
+        p = probability[chunk] if keep else probability[: chunk.stop - chunk.start]
+        torch.index_select(table_k, 0, rows, out=gathered)
+        candidates = gathered.view(-1, 4 * K, D)
+        torch.baddbmm(p, q[chunk], candidates.transpose(1, 2), beta=0, alpha=scale, out=p)
+        if mask_table is not None:
+            p.masked_fill_(_hidden(mask_table, rows, K), torch.finfo(p.dtype).min)
+        groups = p if parent_score is None else p.view(-1, 4, K, 4)
+        torch.softmax(groups, -1, out=groups)
+        used = p if parent_score is None else (groups * parent_score[chunk]).view_as(p)
+        if topk:
+            torch.topk(used, topk, dim=-1, out=(score[chunk], location[chunk]))
+            if parent_score is not None:
+                used.scatter_(-1, location[chunk], 0)
+        torch.index_select(table_v, 0, rows, out=gathered)
+        torch.bmm(used, candidates, out=out[chunk])
+
+    kept = _kept_nodes(index, location) if topk else None
+    saved = (q, table_k, table_v, nodes, probability, parent_score, location, mask_table)
+    score = None if score is None else score.view(G, Nq, topk)
+    return out.view(G, Nq, D), kept, score, saved if keep else None
 
 
 class _FineLevel(torch.autograd.Function):
@@ -232,50 +282,14 @@ class _FineLevel(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, index, parent_score, key_mask, scale, topk):
-        (G, Nq, D), K = q.shape, index.shape[-1]
-        parents = G * Nq // 4
-        nodes = _flat_nodes(index, k.shape[1] // 4)
-        q = q.contiguous().view(parents, 4, D)
-        table_k, table_v = (x.contiguous().view(-1, 4 * D) for x in (k, v))
-        mask_table = None if key_mask is None else key_mask.reshape(-1, 4)
-        parent_score = None if parent_score is None else parent_score.reshape(parents, 1, K, 1)
-        topk = min(topk, 4 * K)
-
-        # Probabilities: over the candidates (kind B), or within siblings (kind A).
-        probability = q.new_empty(parents, 4, 4 * K)
-        out = torch.empty_like(q)
-        score = q.new_empty(parents, 4, topk)
-        location = torch.empty(parents, 4, topk, dtype=torch.long, device=q.device)
-        for chunk, gathered in _chunks(nodes, D, table_k):
-            rows = nodes[chunk].flatten()
-            p = probability[chunk]
-            torch.index_select(table_k, 0, rows, out=gathered)
-            candidates = gathered.view(-1, 4 * K, D)
-            torch.baddbmm(p, q[chunk], candidates.transpose(1, 2), beta=0, alpha=scale, out=p)
-            if mask_table is not None:
-                hidden = _hidden(mask_table, rows, K)
-                p.masked_fill_(hidden, torch.finfo(p.dtype).min)
-            groups = p if parent_score is None else p.view(-1, 4, K, 4)
-            torch.softmax(groups, -1, out=groups)
-            used = p
-            if parent_score is not None:
-                used = (groups * parent_score[chunk]).view_as(p)
-            if topk:
-                torch.topk(used, topk, dim=-1, out=(score[chunk], location[chunk]))
-                if parent_score is not None:
-                    used = used.scatter_(-1, location[chunk], 0)
-            torch.index_select(table_v, 0, rows, out=gathered)
-            torch.bmm(used, candidates, out=out[chunk])
-
-        kept = _kept_nodes(index, location) if topk else None
-        ctx.save_for_backward(
-            q, table_k, table_v, nodes, probability, parent_score, location, mask_table
+        out, kept, score, saved = _fine_forward(
+            q, k, v, index, parent_score, key_mask, scale, topk, keep=True
         )
-        ctx.scale, ctx.shapes = scale, ((G, Nq, D), k.shape, index.shape)
-        score = score.view(G, Nq, topk) if topk else None
+        ctx.save_for_backward(*saved)
+        ctx.scale, ctx.shapes = scale, (q.shape, k.shape, index.shape)
         if topk:
-            ctx.mark_non_differentiable(kept, *([] if parent_score is not None else [score]))
-        return out.view(G, Nq, D), kept, score
+            ctx.mark_non_differentiable(kept, *([score] if parent_score is None else []))
+        return out, kept, score
 
     @staticmethod
     @once_differentiable
@@ -291,7 +305,8 @@ class _FineLevel(torch.autograd.Function):
         grad_parent = None
         if parent_score is not None:
             grad_parent = torch.empty_like(parent_score)
-            grad_score = None if grad_score is None else grad_score.reshape(location.shape)
+            if location is not None:
+                grad_score = grad_score.reshape(location.shape)
 
         for chunk, gathered in _chunks(nodes, D, table_k):
             rows = nodes[chunk].flatten()
@@ -300,7 +315,9 @@ class _FineLevel(torch.autograd.Function):
             used = p
             if parent_score is not None:
                 groups = p.view(-1, 4, K, 4)
-                used = (groups * parent_score[chunk]).view_as(p).scatter_(-1, location[chunk], 0)
+                used = (groups * parent_score[chunk]).view_as(p)
+                if location is not None:
+                    used.scatter_(-1, location[chunk], 0)
             torch.bmm(used.transpose(1, 2), dout, out=candidates)
             grad_v.index_add_(0, rows, gathered)
 
@@ -309,9 +326,7 @@ class _FineLevel(torch.autograd.Function):
             if parent_score is None:
                 dlogits = torch._softmax_backward_data(dp, p, -1, p.dtype)
             else:
-                if grad_score is None:
-                    dp.scatter_(-1, location[chunk], 0)
-                else:
+                if location is not None:
                     dp.scatter_(-1, location[chunk], grad_score[chunk])
                 dgroups = dp.view_as(groups)
                 grad_parent[chunk] = (dgroups * groups).sum((1, 3)).view(-1, 1, K, 1)
@@ -355,11 +370,14 @@ def _hidden(mask_table: Tensor, rows: Tensor, topk: int) -> Tensor:
     return ~mask_table.index_select(0, rows).view(-1, 1, 4 * topk)
 
 
+def _chunk_size(topk: int, head_dims: int, like: Tensor) -> int:
+    return max(_MIN_CHUNK, CHUNK_BYTES // (4 * topk * head_dims * like.element_size()))
+
+
 def _chunks(nodes: Tensor, head_dims: int, table: Tensor):
     """Slices over the parents, each with a reused buffer ``(parents * K, 4D)``."""
     parents, K = nodes.shape
-    size = max(_MIN_CHUNK, CHUNK_BYTES // (4 * K * head_dims * table.element_size()))
-    size = min(size, parents)
+    size = min(parents, _chunk_size(K, head_dims, table))
     buffer = table.new_empty(size * K, table.shape[1])
     for start in range(0, parents, size):
         stop = min(start + size, parents)

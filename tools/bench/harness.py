@@ -1,0 +1,193 @@
+"""Interleaved comparisons: time and peak memory as ratios inside one process.
+
+Rounds go A, B, C, A, B, C, ...; time is CPU time of this process on one thread by default, which
+neighbours on the machine do not disturb; a ratio is one of minima, and is withheld where minima and
+medians disagree on the winner. Outputs and gradients are compared before anything is timed.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+MODES = ('forward', 'forward+backward')
+WARM_UP = 2
+
+
+@dataclass
+class Case:
+    """One comparison.
+
+    Attributes:
+        name (str): What is compared, with its size.
+        inputs (Callable): Makes the input tensors, the same for all candidates.
+        candidates (dict[str, Callable]): Name to a module or function of the inputs; the first is
+            ours.
+        modes (Sequence[str]): Of :data:`MODES`.
+        tolerance (float): Largest difference of outputs, relative to the largest entry, that
+            candidates named in ``equal`` may have from ours; gradients may have ten times that.
+        equal (Sequence[str]): Candidates that compute the same numbers as ours.
+    """
+
+    name: str
+    inputs: Callable[[], Sequence[Tensor]]
+    candidates: dict[str, Callable]
+    modes: Sequence[str] = MODES
+    tolerance: float = 1e-5
+    equal: Sequence[str] = ()
+
+
+@dataclass
+class Measurement:
+    """Times of one candidate in seconds, peak memory in bytes above its start."""
+
+    times: list[float] = field(default_factory=list)
+    peak: int = 0
+
+    @property
+    def minimum(self) -> float:
+        """Best time."""
+        return min(self.times)
+
+    @property
+    def median(self) -> float:
+        """Median time."""
+        return statistics.median(self.times)
+
+    @property
+    def spread(self) -> float:
+        """Interquartile range over the median."""
+        low, _, high = statistics.quantiles(self.times, n=4)
+        return (high - low) / self.median
+
+
+@dataclass
+class Result:
+    """Measurements of one case in one mode."""
+
+    case: str
+    mode: str
+    measurements: dict[str, Measurement]
+    errors: dict[str, float]
+
+    def ratio(self, name: str) -> float | None:
+        """How many times longer a candidate takes than ours; None if the winner is unclear."""
+        ours, other = next(iter(self.measurements.values())), self.measurements[name]
+        by_minimum, by_median = other.minimum / ours.minimum, other.median / ours.median
+        return by_minimum if (by_minimum > 1) == (by_median > 1) else None
+
+    def memory_ratio(self, name: str) -> float:
+        """How many times the memory of ours a candidate needs at its peak."""
+        ours = next(iter(self.measurements.values()))
+        return self.measurements[name].peak / max(1, ours.peak)
+
+
+def run_case(case: Case, mode: str, rounds: int = 7, clock: Callable = time.process_time) -> Result:
+    """Check a case for equality, then measure it."""
+    inputs = [x.detach().requires_grad_(mode == MODES[1]) for x in case.inputs()]
+    runs = {name: _runner(candidate, inputs, mode) for name, candidate in case.candidates.items()}
+    outputs = {name: run() for name, run in runs.items() if name in (*case.equal, next(iter(runs)))}
+    ours = outputs.pop(next(iter(runs)))
+    errors = {name: _difference(ours, other) for name, other in outputs.items()}
+    for name, error in errors.items():
+        limit = case.tolerance * (1 if mode == MODES[0] else 10)
+        if not error <= limit:
+            raise AssertionError(f'{case.name}: {name} differs from ours by {error:.1e} > {limit}')
+    del outputs, ours
+
+    result = Result(case.name, mode, {name: Measurement() for name in runs}, errors)
+    for index in range(WARM_UP + rounds):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            if index >= WARM_UP:
+                result.measurements[name].times.append(clock() - start)
+    for name, run in runs.items():
+        result.measurements[name].peak = peak_memory(run)
+    return result
+
+
+def peak_memory(run: Callable) -> int:
+    """Peak bytes above the start: CUDA's counter, or the running sum of CPU allocations."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        start = torch.cuda.memory_allocated()
+        run()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - start
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        run()
+    events = [
+        event for event in profile.profiler.kineto_results.events() if event.name() == '[memory]'
+    ]
+    total = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        total += event.nbytes()
+        peak = max(peak, total)
+    return peak
+
+
+def environment() -> dict[str, str]:
+    """What the figures depend on."""
+    flags = torch.backends.cpu.get_cpu_capability()
+    return {
+        'machine': f'{platform.machine()}, {os.cpu_count()} logical CPUs, {flags}',
+        'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else 'none',
+        'torch': torch.__version__,
+        'python': platform.python_version(),
+        'threads': str(torch.get_num_threads()),
+        'OMP': ' '.join(f'{k}={v}' for k, v in os.environ.items() if k.startswith('OMP_'))
+        or 'default',
+        'GLIBC_TUNABLES': os.environ.get('GLIBC_TUNABLES', 'default'),
+        'load average': f'{os.getloadavg()[0]:.1f}',
+    }
+
+
+def _runner(candidate: Callable, inputs: Sequence[Tensor], mode: str) -> Callable[[], list[Tensor]]:
+    if mode == MODES[0]:
+
+        def forward() -> list[Tensor]:
+            with torch.no_grad():
+                return _tensors(candidate(*inputs))
+
+        return forward
+    parameters = (
+        [p for p in candidate.parameters() if p.requires_grad]
+        if isinstance(candidate, nn.Module)
+        else []
+    )
+    wanted = [x for x in inputs if x.is_floating_point()] + parameters
+
+    def forward_backward() -> list[Tensor]:
+        outputs = _tensors(candidate(*inputs))
+        # Fixed weights, so that no gradient vanishes by symmetry.
+        ramps = [
+            torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out) for out in outputs
+        ]
+        grads = torch.autograd.grad(outputs, wanted, ramps, allow_unused=True)
+        return outputs + [grad for grad in grads[: len(inputs)] if grad is not None]
+
+    return forward_backward
+
+
+def _tensors(value: object) -> list[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    return [tensor for item in value for tensor in _tensors(item)]
+
+
+def _difference(ours: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    return max(
+        ((a - b).abs().max() / b.abs().max().clamp(min=1e-12)).item()
+        for a, b in zip(ours, other, strict=True)
+    )
