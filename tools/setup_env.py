@@ -61,7 +61,6 @@ except ImportError as error:
 """
 CHECK_ALL = 'import mmcv.ops, mmdet.models, mmseg.models, mmpretrain.models, mmeffvit.registry'
 
-
 #: What a failed command prints -> what is the matter, in the user's words.
 FAILURES = {
     'No space left on device': 'the disk is full',
@@ -108,7 +107,8 @@ def stamp_key() -> str:
     files = [*sorted(REQUIREMENTS.glob('*.txt')), ROOT / 'setup.py', Path(__file__)]
     for path in files:
         digest.update(path.read_bytes())
-    facts = [sys.version_info[:3], str(ROOT), shutil.which('nvcc'), Path('/dev/nvidia0').exists()]
+    nvcc = [shutil.which('nvcc'), Path('/usr/local/cuda/bin/nvcc').exists()]
+    facts = [sys.version_info[:3], str(ROOT), Path('/dev/nvidia0').exists(), nvcc]
     digest.update(repr(facts).encode())
     return digest.hexdigest()
 
@@ -216,13 +216,15 @@ def install() -> None:
 
 
 def create_venv(console: 'Console') -> None:
-    """Create the environment, unless a working one of this Python is there."""
-    if not PYTHON.exists():
+    """Create the environment, unless a whole one of this Python is there."""
+    mine = '{}.{}'.format(*sys.version_info)
+    try:
+        theirs = ask('import pip, sys; print("{}.{}".format(*sys.version_info))')
+    except (OSError, SetupError):  # absent, or left half-made by an interruption
         console.run([sys.executable, '-m', 'venv', '--clear', str(VENV)])
         return
-    version = '{}.{}'.format(*sys.version_info)
-    if ask('import sys; print("{}.{}".format(*sys.version_info))') != version:
-        raise SetupError(f'.venv is not of Python {version}: remove it first (rm -r .venv)')
+    if theirs != mine:
+        raise SetupError(f'.venv is of Python {theirs}, not {mine}: remove it first (rm -r .venv)')
 
 
 def install_mmcv(console: 'Console') -> None:

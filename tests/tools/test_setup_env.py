@@ -128,6 +128,19 @@ def test_ready_until_something_it_depends_on_changes(setup_env):
     assert not setup_env.is_ready()
 
 
+def test_half_made_environment_is_made_again(setup_env):
+    setup_env.PYTHON.parent.mkdir(parents=True)
+    setup_env.PYTHON.symlink_to('/nowhere/python3')
+    setup_env.create_venv(setup_env.Console(steps=1))
+    assert setup_env.ask('import pip; print("whole")') == 'whole'
+
+
+def test_environment_of_another_python_is_not_touched(setup_env, monkeypatch):
+    monkeypatch.setattr(setup_env, 'ask', lambda program: '3.9')
+    with pytest.raises(setup_env.SetupError, match=r'\.venv is of Python 3\.9, not 3\.'):
+        setup_env.create_venv(setup_env.Console(steps=1))
+
+
 def test_failed_command_gives_its_reason_and_the_log(setup_env):
     console = setup_env.Console(steps=1)
     code = 'print("collecting"); raise SystemExit("ERROR: no matching distribution")'
