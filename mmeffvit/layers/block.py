@@ -7,6 +7,7 @@ from torch.utils.checkpoint import checkpoint
 from ..ops.layout import Grid
 from .carrier import Carrier
 from .drop import DropPath
+from .scale import build_layer_scale
 
 CHECKPOINT_MODES = (False, True, 'all', 'mlp', 'mlp_tail')
 
@@ -23,6 +24,8 @@ class TransformerBlock(BaseModule):
         norm_eps (float): Epsilon of both LayerNorms.
         with_cp (bool | str): What to recompute in backward: True or ``'all'`` the block, ``'mlp'``
             the second branch; ``'mlp_tail'`` is the MLP's own affair.
+        layer_scale (float, optional): Initial value of a learned scale per channel on both
+            branches.
 
     Raises:
         ValueError: If ``with_cp`` is none of these.
@@ -36,6 +39,7 @@ class TransformerBlock(BaseModule):
         drop_path: float = 0.0,
         norm_eps: float = 1e-6,
         with_cp: bool | str = False,
+        layer_scale: float | None = None,
     ) -> None:
         super().__init__()
         if with_cp not in CHECKPOINT_MODES:
@@ -45,6 +49,8 @@ class TransformerBlock(BaseModule):
         self.attn = attn
         self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
         self.mlp = mlp
+        self.scale1 = build_layer_scale(embed_dims, layer_scale)
+        self.scale2 = build_layer_scale(embed_dims, layer_scale)
         self.drop_path = DropPath(drop_path)
         self.with_cp = with_cp
 
@@ -65,7 +71,7 @@ class TransformerBlock(BaseModule):
         self, x: Tensor, grid: Grid, carrier: Carrier | None, recompute_mlp: bool = False
     ) -> tuple[Tensor, Carrier]:
         mixed = self.attn(self.norm1(x), grid, carrier)
-        x = x + self.drop_path(mixed)
+        x = x + self.drop_path(self.scale1(mixed))
         if recompute_mlp:
             x = checkpoint(self._second, x, grid, use_reentrant=False)
         else:
@@ -73,4 +79,4 @@ class TransformerBlock(BaseModule):
         return x, Carrier(mixed)
 
     def _second(self, x: Tensor, grid: Grid) -> Tensor:
-        return x + self.drop_path(self.mlp(self.norm2(x), grid))
+        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x), grid)))

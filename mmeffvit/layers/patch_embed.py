@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from ..ops import map_to_tokens
@@ -16,8 +18,9 @@ class PatchEmbed(nn.Module):
     Args:
         in_channels (int): Channels of the map.
         embed_dims (int): Width of the tokens.
-        patch_size (int): Kernel size.
-        stride (int): Stride in pixels.
+        patch_size (int | Sequence[int]): Kernel size; three numbers (frames, height, width) for
+            clips.
+        stride (int | Sequence[int]): Stride in pixels, likewise.
         overlap (bool): Pad by ``patch_size // 2`` on all sides (PVTv2, Wang et al. 2022).
         norm (bool): Whether a LayerNorm (eps 1e-5) follows.
     """
@@ -26,14 +29,16 @@ class PatchEmbed(nn.Module):
         self,
         in_channels: int,
         embed_dims: int,
-        patch_size: int,
-        stride: int,
+        patch_size: int | Sequence[int],
+        stride: int | Sequence[int],
         overlap: bool = False,
         norm: bool = True,
     ) -> None:
         super().__init__()
-        padding = patch_size // 2 if overlap else 0
-        self.proj = init_conv(nn.Conv2d(in_channels, embed_dims, patch_size, stride, padding))
+        patch = (patch_size,) * 2 if isinstance(patch_size, int) else tuple(patch_size)
+        padding = tuple(side // 2 if overlap else 0 for side in patch)
+        conv = nn.Conv3d if len(patch) == 3 else nn.Conv2d
+        self.proj = init_conv(conv(in_channels, embed_dims, patch, stride, padding))
         self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()
         self.overlap = overlap
 
@@ -41,15 +46,15 @@ class PatchEmbed(nn.Module):
         """Embed.
 
         Args:
-            x (Tensor): ``(B, in_channels, H, W)``.
+            x (Tensor): ``(B, in_channels, H, W)``, or clips ``(B, in_channels, T, H, W)``.
 
         Returns:
-            tuple: Tokens ``(B, H' * W', embed_dims)`` and the grid ``(H', W')``.
+            tuple: Tokens ``(B, H' * W', embed_dims)`` and the grid ``(H', W')``; with ``T'`` first
+            for clips.
         """
         if not self.overlap:
-            stride = self.proj.stride[0]
-            bottom, right = -x.shape[2] % stride, -x.shape[3] % stride
-            if bottom or right:
-                x = nn.functional.pad(x, (0, right, 0, bottom))
+            missing = [-side % step for side, step in zip(x.shape[2:], self.proj.stride)]
+            if any(missing):
+                x = nn.functional.pad(x, [n for side in reversed(missing) for n in (0, side)])
         x = self.proj(x)
-        return self.norm(map_to_tokens(x)), (x.shape[2], x.shape[3])
+        return self.norm(map_to_tokens(x)), tuple(x.shape[2:])

@@ -9,7 +9,9 @@ from .layout import (
     to_quad,
     tokens_to_map,
 )
+from .lookup import lookup_gather, lookup_infuse
 from .quadtree import quadtree_attention, quadtree_fine
+from .resize import resize_grid, resize_matrix
 from .slide import slide_attention
 from .window import (
     merge_windows,
@@ -23,6 +25,8 @@ __all__ = [
     'available_backends',
     'crop_tokens',
     'from_quad',
+    'lookup_gather',
+    'lookup_infuse',
     'map_to_tokens',
     'merge_windows',
     'pad_tokens',
@@ -30,6 +34,8 @@ __all__ = [
     'quadtree_attention',
     'quadtree_fine',
     'relative_position_index',
+    'resize_grid',
+    'resize_matrix',
     'roll_tokens',
     'shifted_window_mask',
     'slide_attention',

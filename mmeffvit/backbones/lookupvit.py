@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import LookupBlock, PatchEmbed, PositionEmbedding, drop_path_schedule
+from ..layers.init import init_linear
+from ..ops import resize_grid, tokens_to_map
+from ..registry import MODELS
+from .base import Backbone, find_arch
+from .vit import VIT_ARCHS
+
+OUT_TYPES = ('featmap', 'pooled', 'tokens')
+OUT_TOKENS = ('lookup', 'add', 'concat')
+
+
+@MODELS.register_module()
+class LookupViT(Backbone):
+    """Vision Transformer of two token sets: few compressed tokens do the work of many.
+
+    The *lookup* tokens are the full grid of patches. The *compressed* tokens are a coarse grid,
+    resized from it; no weight depends on their number, so one checkpoint runs at any size. Each
+    block gathers, refines and infuses (:class:`~mmeffvit.layers.LookupBlock`).
+
+    Args:
+        arch (str | dict): The widths of ViT, ``'tiny'``, ``'small'``, ``'base'`` (the paper's),
+            ``'large'``, or a dict of ``embed_dims``, ``depth``, ``num_heads`` and, optionally,
+            ``mlp_ratio`` (4) and ``lookup_mlp_div`` (2).
+        compressed_size (Sequence[int], optional): Grid ``(h, w)`` of the compressed tokens,
+            ``(t, h, w)`` for videos.
+        compressed_ratio (int, optional): Without ``compressed_size``: side of the lookup grid over
+            that of the compressed grid, rounded down; 5x5 if neither is given. Dense prediction
+            best keeps the ratio of pre-training.
+        img_size (int | Sequence[int]): Image ``(H, W)``, or clip ``(T, H, W)``, of the position
+            table; it is resized to the grid of every input.
+        patch_size (int | Sequence[int]): Side of a patch in pixels; for videos frames, height and
+            width of a tubelet. Inputs are padded by zeros at the end of each axis.
+        in_channels (int): Channels of the image.
+        antialias (bool): Let every lookup token count in the compressed tokens (our choice; the
+            paper says "bilinear").
+        norm_position (str): ``'post_proj'`` or ``'pre'``; see :class:`~mmeffvit.layers.LookupBlock`
+            for this and the next three.
+        l2p_out_proj (bool): Output projection of the gathering.
+        p2l_out_proj (bool): Output projection of the infusion.
+        reuse_norm (str): ``'none'`` as published, or ``'row'``, which is insensitive to how many
+            tokens there are.
+        share_mhbc (bool): One gathering, infusion and lookup MLP for all blocks.
+        qkv_bias (bool): Biases of the query, key and value projections.
+        drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
+        attn_drop_rate (float): Dropout of the gathering's weights.
+        layer_scale (float, optional): Initial value of a learned scale per channel on all residual
+            branches.
+        norm_eps (float): Epsilon of all norms.
+        interpolate_mode (str): Resizing of the position table.
+        out_type (str): ``'featmap'``: maps at the stride of the patches; ``'pooled'``: means of
+            compressed and of lookup tokens, for ``LookupViTClsHead``; ``'tokens'``: both sets.
+        out_tokens (str): What maps are made of: ``'lookup'`` tokens; ``'add'``: plus the compressed
+            ones, resized; ``'concat'``: both, projected to ``embed_dims``.
+        final_norm (bool): LayerNorm on each output, one per token set and index.
+        out_indices (int | Sequence[int]): Blocks to output.
+        frozen_stages (int): -1 nothing, 0 patch embedding and position table, ``n`` also the first
+            ``n`` blocks.
+        with_cp (bool): Recompute each block in backward.
+        init_cfg (dict, optional): mmengine initialisation.
+
+    Raises:
+        ValueError: If an option has no meaning.
+
+    Source: Koner et al., "LookupViT: Compressing visual information to a limited number of tokens"
+    (ECCV 2024). Dense prediction is ours.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'base',
+        compressed_size: Sequence[int] | None = None,
+        compressed_ratio: int | None = None,
+        *,
+        img_size: int | Sequence[int] = 224,
+        patch_size: int | Sequence[int] = 16,
+        in_channels: int = 3,
+        antialias: bool = True,
+        norm_position: str = 'post_proj',
+        l2p_out_proj: bool = True,
+        p2l_out_proj: bool = False,
+        reuse_norm: str = 'none',
+        share_mhbc: bool = False,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        layer_scale: float | None = None,
+        norm_eps: float = 1e-6,
+        interpolate_mode: str = 'bicubic',
+        out_type: str = 'featmap',
+        out_tokens: str = 'lookup',
+        final_norm: bool = True,
+        out_indices: int | Sequence[int] = -1,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        arch = find_arch(VIT_ARCHS, arch)
+        embed_dims, depth = arch['embed_dims'], arch['depth']
+        super().__init__(depth, out_indices, frozen_stages, init_cfg=init_cfg)
+        if out_type not in OUT_TYPES:
+            raise ValueError(f'out_type={out_type!r} must be one of {OUT_TYPES}.')
+        if out_tokens not in OUT_TOKENS:
+            raise ValueError(f'out_tokens={out_tokens!r} must be one of {OUT_TOKENS}.')
+        self.out_type = out_type
+        self.out_tokens = out_tokens
+        self.antialias = antialias
+        both = out_type != 'featmap' or out_tokens != 'lookup'
+        patch = (patch_size,) * 2 if isinstance(patch_size, int) else tuple(patch_size)
+        image = (img_size,) * len(patch) if isinstance(img_size, int) else tuple(img_size)
+        self.num_axes = len(patch)
+        self.set_compressed_size(compressed_size, compressed_ratio)
+
+        self.patch_embed = PatchEmbed(in_channels, embed_dims, patch, patch, norm=False)
+        nn.init.trunc_normal_(self.patch_embed.proj.weight, std=0.02)
+        table_grid = tuple(-(-side // step) for side, step in zip(image, patch))
+        self.position = PositionEmbedding(embed_dims, table_grid, interpolate_mode)
+        self.blocks = nn.ModuleList(
+            LookupBlock(
+                **{key: value for key, value in arch.items() if key != 'depth'},
+                qkv_bias=qkv_bias,
+                norm_position=norm_position,
+                l2p_out_proj=l2p_out_proj,
+                p2l_out_proj=p2l_out_proj,
+                reuse_norm=reuse_norm,
+                drop_path=drop_rate,
+                attn_drop=attn_drop_rate,
+                layer_scale=layer_scale,
+                norm_eps=norm_eps,
+                with_cp=with_cp,
+            )
+            for drop_rate in drop_path_schedule(drop_path_rate, depth)
+        )
+        if share_mhbc:
+            for block in self.blocks[1:]:
+                block.share(self.blocks[0])
+
+        self.norm_lookup = self._per_output(_norm, embed_dims, final_norm, norm_eps)
+        self.norm_compressed = nn.ModuleDict()
+        if both:
+            self.norm_compressed = self._per_output(_norm, embed_dims, final_norm, norm_eps)
+        self.fuse = nn.ModuleDict()
+        if out_type == 'featmap' and out_tokens == 'concat':
+            self.fuse = self._per_output(_fusion, embed_dims)
+        self.freeze()
+
+    def set_compressed_size(self, size: Sequence[int] | None, ratio: int | None = None) -> None:
+        """Choose the grid of compressed tokens; no weight changes.
+
+        Args:
+            size (Sequence[int], optional): ``(h, w)``, or ``(t, h, w)`` for videos.
+            ratio (int, optional): Without ``size``: side of the lookup grid over that of the
+                compressed grid.
+
+        Raises:
+            ValueError: If they are not positive, or ``size`` has the wrong number of axes.
+        """
+        if size is None and ratio is None:
+            size = (5,) * self.num_axes
+        if size is not None and (len(size) != self.num_axes or min(size) < 1):
+            raise ValueError(
+                f'compressed_size={tuple(size)} must be {self.num_axes} positive numbers.'
+            )
+        if ratio is not None and ratio < 1:
+            raise ValueError(f'compressed_ratio={ratio} must be at least 1.')
+        self.compressed_size = None if size is None else tuple(size)
+        self.compressed_ratio = ratio
+
+    def compressed_grid(self, grid: Sequence[int]) -> tuple[int, ...]:
+        """Grid of the compressed tokens for a grid of lookup tokens."""
+        if self.compressed_size is not None:
+            return self.compressed_size
+        return tuple(max(1, side // self.compressed_ratio) for side in grid)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
+        """Compute features.
+
+        Args:
+            x (Tensor): Images ``(B, in_channels, H, W)``, or clips ``(B, in_channels, T, H, W)``,
+                of any size.
+
+        Returns:
+            tuple: For each of ``out_indices`` a map ``(B, D, H', W')`` at the stride of the patches
+            (sides rounded up), channels-last in memory; or compressed and lookup tokens
+            ``(B, M, D)`` and ``(B, N, D)``, or their means ``(B, D)``.
+        """
+        lookup, grid = self.patch_embed(x)
+        lookup = self.position(lookup, grid)
+        compressed_grid = self.compressed_grid(grid)
+        compressed = resize_grid(lookup, grid, compressed_grid, self.antialias)
+        outs = []
+        for i, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
+            compressed, lookup = block(compressed, lookup)
+            if i in self.out_indices:
+                outs.append(self._output(i, compressed, compressed_grid, lookup, grid))
+        return tuple(outs)
+
+    def _output(self, index, compressed, compressed_grid, lookup, grid):
+        index = str(index)
+        lookup = self.norm_lookup[index](lookup)
+        if index in self.norm_compressed:
+            compressed = self.norm_compressed[index](compressed)
+        if self.out_type == 'tokens':
+            return compressed, lookup
+        if self.out_type == 'pooled':
+            return compressed.mean(1), lookup.mean(1)
+        if self.out_tokens != 'lookup':
+            spread = resize_grid(compressed, compressed_grid, grid)
+            if self.out_tokens == 'add':
+                lookup = lookup + spread
+            else:
+                lookup = self.fuse[index](torch.cat([lookup, spread], dim=-1))
+        return tokens_to_map(lookup, grid)
+
+    def _per_output(self, build: Callable[..., nn.Module], *args) -> nn.ModuleDict:
+        return nn.ModuleDict({str(i): build(*args) for i in self.out_indices})
+
+    def stem_modules(self) -> Sequence[nn.Module]:
+        """Patch embedding and position table."""
+        return [self.patch_embed, self.position]
+
+    def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
+        """Each block with the norms of its output."""
+        heads = (self.norm_lookup, self.norm_compressed, self.fuse)
+        return [
+            [block, *(head[str(i)] for head in heads if str(i) in head)]
+            for i, block in enumerate(self.blocks)
+        ]
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter: 0 the stem, ``i + 1`` block ``i``, last the norms."""
+        num_depths = len(self.blocks) + 2
+        name = param_name[len(prefix) :]
+        if param_name.startswith(prefix):
+            if match := re.match(r'blocks\.(\d+)\.', name):
+                return int(match[1]) + 1, num_depths
+            if re.match(r'(patch_embed|position)\.', name):
+                return 0, num_depths
+        return num_depths - 1, num_depths
+
+
+def _norm(embed_dims: int, enabled: bool, eps: float) -> nn.Module:
+    return nn.LayerNorm(embed_dims, eps=eps) if enabled else nn.Identity()
+
+
+def _fusion(embed_dims: int) -> nn.Linear:
+    return init_linear(nn.Linear(2 * embed_dims, embed_dims))

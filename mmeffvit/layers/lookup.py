@@ -1,0 +1,216 @@
+"""The LookupViT block (Koner et al., "LookupViT", ECCV 2024): two token sets, one attention.
+
+Compressed tokens gather from lookup tokens, are refined by a ViT block, and are infused back by
+the same attention weights; lookup tokens otherwise pass a thin MLP only. Where the published text
+is silent, the defaults are what its claim of "more than 3x fewer FLOPs" needs.
+"""
+
+from __future__ import annotations
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..ops.lookup import Projection, lookup_gather, lookup_infuse
+from .attention import SoftmaxAttention, head_dims_of
+from .block import TransformerBlock
+from .drop import DropPath
+from .init import init_linear
+from .mlp import Mlp
+from .scale import build_layer_scale
+
+NORM_POSITIONS = ('post_proj', 'pre')
+REUSE_NORMS = ('none', 'row')
+
+
+class LookupGather(BaseModule):
+    """Information gathering: compressed tokens attend to lookup tokens (algorithm 1).
+
+    Args:
+        embed_dims (int): Width D of both token sets.
+        num_heads (int): Number of heads.
+        qkv_bias (bool): Whether the query, key and value projections have biases.
+        norm_position (str): ``'post_proj'`` normalises queries and keys over all D channels after
+            their projections; ``'pre'`` normalises both token sets before.
+        out_proj (bool): Project the message after merging the heads.
+        attn_drop (float): Dropout of the weights in the message, not of those handed on.
+        norm_eps (float): Epsilon of both norms.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        norm_position: str = 'post_proj',
+        out_proj: bool = True,
+        attn_drop: float = 0.0,
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        head_dims_of(embed_dims, num_heads)
+        self.num_heads = num_heads
+        self.pre_norm = norm_position == 'pre'
+        self.attn_drop = attn_drop
+        self.q, self.k, self.v = (
+            init_linear(nn.Linear(embed_dims, embed_dims, bias=qkv_bias)) for _ in range(3)
+        )
+        self.norm_q = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.norm_k = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.proj = init_linear(nn.Linear(embed_dims, embed_dims)) if out_proj else nn.Identity()
+
+    def forward(self, compressed: Tensor, lookup: Tensor) -> tuple[Tensor, Tensor]:
+        """Gather.
+
+        Args:
+            compressed (Tensor): ``(B, M, D)``.
+            lookup (Tensor): ``(B, N, D)``.
+
+        Returns:
+            tuple: Messages ``(B, M, D)`` and attention weights ``(B, heads, M, N)``.
+        """
+        if self.pre_norm:
+            queries = self.q(self.norm_q(compressed))
+            lookup = self.norm_k(lookup)
+            keys = Projection(lookup, self.k.weight, self.k.bias)
+        else:
+            queries = self.norm_q(self.q(compressed))
+            keys = self.norm_k(self.k(lookup))
+        values = Projection(lookup, self.v.weight, self.v.bias)
+        dropout = self.attn_drop if self.training else 0.0
+        message, weights = lookup_gather(queries, keys, values, self.num_heads, dropout=dropout)
+        return self.proj(message), weights
+
+
+class LookupInfuse(BaseModule):
+    """Global context infusion: lookup tokens receive by the transposed weights (algorithm 2).
+
+    Args:
+        embed_dims (int): Width D of both token sets.
+        qkv_bias (bool): Whether the value projection has a bias.
+        norm_position (str): ``'post_proj'`` normalises the values, ``'pre'`` the tokens before.
+        out_proj (bool): Project the message on the lookup side; costs as much as the thin MLP.
+        reuse_norm (str): ``'none'`` uses the weights as they are, ``'row'`` divides them by their
+            sum over the compressed tokens.
+        norm_eps (float): Epsilon of the norm.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        qkv_bias: bool = True,
+        norm_position: str = 'post_proj',
+        out_proj: bool = False,
+        reuse_norm: str = 'none',
+        norm_eps: float = 1e-6,
+    ) -> None:
+        super().__init__()
+        self.pre_norm = norm_position == 'pre'
+        self.normalise = reuse_norm == 'row'
+        self.v = init_linear(nn.Linear(embed_dims, embed_dims, bias=qkv_bias))
+        self.norm_v = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.proj = init_linear(nn.Linear(embed_dims, embed_dims)) if out_proj else None
+
+    def forward(self, compressed: Tensor, weights: Tensor) -> Tensor:
+        """Make messages ``(B, N, D)`` from ``(B, M, D)`` and weights ``(B, heads, M, N)``."""
+        values = (
+            self.v(self.norm_v(compressed)) if self.pre_norm else self.norm_v(self.v(compressed))
+        )
+        projection = None if self.proj is None else (self.proj.weight, self.proj.bias)
+        return lookup_infuse(weights, values, projection, normalise=self.normalise)
+
+
+class LookupBlock(BaseModule):
+    """Gathering, refinement, infusion, lookup MLP, each with a residual (algorithm 4).
+
+    Args:
+        embed_dims (int): Width D of both token sets.
+        num_heads (int): Heads of the cross-attention and of the refinement.
+        mlp_ratio (float): Hidden width of the refinement's MLP over D (p).
+        lookup_mlp_div (float): D over the hidden width of the lookup MLP (q).
+        qkv_bias (bool): Biases of the query, key and value projections.
+        norm_position (str): ``'post_proj'`` or ``'pre'``; see :class:`LookupGather`.
+        l2p_out_proj (bool): Output projection of the gathering.
+        p2l_out_proj (bool): Output projection of the infusion.
+        reuse_norm (str): ``'none'`` or ``'row'``; see :class:`LookupInfuse`.
+        drop_path (float): Drop rate of the residual branches.
+        attn_drop (float): Dropout of the gathering's weights.
+        layer_scale (float, optional): Initial value of a learned scale per channel on the five
+            residual branches.
+        norm_eps (float): Epsilon of all norms.
+        with_cp (bool): Recompute the block in backward; the attention weights are not kept then.
+
+    Raises:
+        ValueError: If ``norm_position`` or ``reuse_norm`` has no meaning.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        mlp_ratio: float = 4.0,
+        lookup_mlp_div: float = 2.0,
+        qkv_bias: bool = True,
+        norm_position: str = 'post_proj',
+        l2p_out_proj: bool = True,
+        p2l_out_proj: bool = False,
+        reuse_norm: str = 'none',
+        drop_path: float = 0.0,
+        attn_drop: float = 0.0,
+        layer_scale: float | None = None,
+        norm_eps: float = 1e-6,
+        with_cp: bool = False,
+    ) -> None:
+        super().__init__()
+        if norm_position not in NORM_POSITIONS:
+            raise ValueError(f'norm_position={norm_position!r} must be one of {NORM_POSITIONS}.')
+        if reuse_norm not in REUSE_NORMS:
+            raise ValueError(f'reuse_norm={reuse_norm!r} must be one of {REUSE_NORMS}.')
+        self.gather = LookupGather(
+            embed_dims, num_heads, qkv_bias, norm_position, l2p_out_proj, attn_drop, norm_eps
+        )
+        self.refine = TransformerBlock(
+            embed_dims,
+            SoftmaxAttention(embed_dims, num_heads, qkv_bias),
+            Mlp(embed_dims, round(embed_dims * mlp_ratio)),
+            drop_path,
+            norm_eps,
+            layer_scale=layer_scale,
+        )
+        self.infuse = LookupInfuse(
+            embed_dims, qkv_bias, norm_position, p2l_out_proj, reuse_norm, norm_eps
+        )
+        self.norm = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.mlp = Mlp(embed_dims, round(embed_dims / lookup_mlp_div))
+        self.scale_gather, self.scale_infuse, self.scale_mlp = (
+            build_layer_scale(embed_dims, layer_scale) for _ in range(3)
+        )
+        self.drop_path = DropPath(drop_path)
+        self.with_cp = with_cp
+
+    def share(self, block: LookupBlock) -> None:
+        """Use another block's gathering, infusion and lookup MLP; the refinement stays its own."""
+        self.gather, self.infuse, self.norm, self.mlp = (
+            block.gather,
+            block.infuse,
+            block.norm,
+            block.mlp,
+        )
+
+    def forward(self, compressed: Tensor, lookup: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the block on compressed ``(B, M, D)`` and lookup tokens ``(B, N, D)``.
+
+        Returns:
+            tuple: Both token sets, in this order.
+        """
+        if self.with_cp and self.training and lookup.requires_grad:
+            return checkpoint(self._streams, compressed, lookup, use_reentrant=False)
+        return self._streams(compressed, lookup)
+
+    def _streams(self, compressed: Tensor, lookup: Tensor) -> tuple[Tensor, Tensor]:
+        message, weights = self.gather(compressed, lookup)
+        compressed = compressed + self.drop_path(self.scale_gather(message))
+        compressed, _ = self.refine(compressed, grid=None)
+        lookup = lookup + self.drop_path(self.scale_infuse(self.infuse(compressed, weights)))
+        lookup = lookup + self.drop_path(self.scale_mlp(self.mlp(self.norm(lookup), grid=None)))
+        return compressed, lookup
