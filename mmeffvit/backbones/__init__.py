@@ -5,17 +5,21 @@ from .lookupvit import LookupViT
 from .pvt import PVT, PVTv2
 from .pyramid import PyramidTransformer
 from .quadtree import QuadTreeTransformer
+from .slide import SlidePVT, SlidePVTv2, SlideSwin
 from .swin import SwinTransformer
 from .two_stream import TwoStreamTransformer
 from .vit import VisionTransformer
 
 __all__ = [
-    'LookupViT',
     'PVT',
     'DualTokenViT',
+    'LookupViT',
     'PVTv2',
     'PyramidTransformer',
     'QuadTreeTransformer',
+    'SlidePVT',
+    'SlidePVTv2',
+    'SlideSwin',
     'SwinTransformer',
     'TwoStreamTransformer',
     'VisionTransformer',

@@ -74,6 +74,12 @@ class Backbone(BaseModule):
                         module.eval()
         return self
 
+    def switch_to_deploy(self) -> None:
+        """Fold what layers can fold for inference; for good, a checkpoint brings it back."""
+        for module in list(self.modules()):
+            if module is not self and hasattr(module, 'switch_to_deploy'):
+                module.switch_to_deploy()
+
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter, for layer-wise learning-rate decay.
 

@@ -21,11 +21,23 @@ SWIN_ARCHS = {
 }
 
 
-def window_attentions(depth: int, window_size: int = 7) -> list[dict]:
-    """Swin's attention of one stage: regular and shifted windows in turn."""
+def window_attentions(
+    depths: Sequence[int], window_size: int | Sequence[int] = 7
+) -> list[list[dict]]:
+    """Swin's attention of each stage: regular and shifted windows in turn.
+
+    Raises:
+        ValueError: If there is not one window size per stage.
+    """
+    sizes = [window_size] * len(depths) if isinstance(window_size, int) else window_size
+    if len(sizes) != len(depths):
+        raise ValueError(f'window_size={window_size} must hold one size per stage, {len(depths)}.')
     return [
-        dict(type='WindowAttention', window_size=window_size, shift=block % 2 == 1)
-        for block in range(depth)
+        [
+            dict(type='WindowAttention', window_size=size, shift=block % 2 == 1)
+            for block in range(depth)
+        ]
+        for depth, size in zip(depths, sizes)
     ]
 
 
@@ -42,7 +54,8 @@ class SwinTransformer(StagedBackbone):
         attentions (Sequence[dict | Sequence[dict]], optional): Attention layer of each stage: one
             config for all its blocks, or one per block. Width, heads and ``qkv_bias`` are filled
             in. Swin's own by default.
-        window_size (int): Side of the windows of Swin's own attention.
+        window_size (int | Sequence[int]): Side of the windows of Swin's own attention, or one per
+            stage.
         in_channels (int): Channels of the image.
         mlp_ratio (int): Hidden width of the MLPs over the width.
         position_size (int, optional): Image side of a learned position table after the patch
@@ -65,7 +78,7 @@ class SwinTransformer(StagedBackbone):
         arch: str | dict = 'tiny',
         attentions: Sequence[AttentionConfig] | None = None,
         *,
-        window_size: int = 7,
+        window_size: int | Sequence[int] = 7,
         in_channels: int = 3,
         mlp_ratio: int = 4,
         position_size: int | None = None,
@@ -82,7 +95,7 @@ class SwinTransformer(StagedBackbone):
         depths, num_heads = arch['depths'], arch['num_heads']
         super().__init__(len(depths), out_indices, frozen_stages, norm_eval, init_cfg)
         if attentions is None:
-            attentions = [window_attentions(depth, window_size) for depth in depths]
+            attentions = window_attentions(depths, window_size)
         if not len(num_heads) == len(attentions) == len(depths):
             raise ValueError(
                 f'There are {len(num_heads)} num_heads and {len(attentions)} attentions for '

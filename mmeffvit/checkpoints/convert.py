@@ -11,6 +11,15 @@ from .dualtoken import DUALTOKEN
 from .keymap import Conversion, KeyMap, apply_rules, check_against
 from .pvt import PVT, PVTV2
 from .quadtree import QUADTREE
+from .slide import (
+    PVT_TO_SLIDE,
+    PVTV2_TO_SLIDE,
+    SLIDE_PVT,
+    SLIDE_PVTV2,
+    SLIDE_SWIN,
+    SWIN_TO_SLIDE,
+)
+from .swin import SWIN
 from .uformer import SKIP_UFORMER, UFORMER
 from .uniformer import SKIP_UNIFORMER
 
@@ -18,8 +27,15 @@ from .uniformer import SKIP_UNIFORMER
 FAMILIES: dict[str, KeyMap] = {
     'dualtoken': DUALTOKEN,
     'pvt': PVT,
+    'pvt-to-slide': PVT_TO_SLIDE,
     'pvtv2': PVTV2,
+    'pvtv2-to-slide': PVTV2_TO_SLIDE,
     'quadtree': QUADTREE,
+    'slide-pvt': SLIDE_PVT,
+    'slide-pvtv2': SLIDE_PVTV2,
+    'slide-swin': SLIDE_SWIN,
+    'swin': SWIN,
+    'swin-to-slide': SWIN_TO_SLIDE,
     'uformer': UFORMER,
     'uformer-skipat': SKIP_UFORMER,
     'uniformer-skipat': SKIP_UNIFORMER,
@@ -69,6 +85,8 @@ def convert(
             f'No key is one of {key_map.source}; the file has {_examples(state)}. '
             'Check the family, or whether the weights are wrapped differently.'
         )
+    if key_map.finish is not None:
+        result.state = key_map.finish(result.state)
     result.config = config or key_map.config(result.state)
     with torch.device('meta'):
         wanted = MODELS.build(dict(result.config)).state_dict()

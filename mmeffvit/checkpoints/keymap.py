@@ -61,6 +61,8 @@ class KeyMap:
         head_rules (Sequence[Rule]): Classification head, to mmpretrain's keys.
         optional (Sequence[str]): Patterns of our keys that a source may lack; they keep their
             initial values and are reported.
+        finish (Callable, optional): ``finish(state)``, the converted state with what no rule on
+            single keys can do: fused projections in another order, layers that start at zero.
     """
 
     source: str
@@ -68,6 +70,7 @@ class KeyMap:
     config: Callable[[StateDict], dict]
     head_rules: Sequence[Rule] = ()
     optional: Sequence[str] = ()
+    finish: Callable[[StateDict], StateDict] | None = None
 
 
 @dataclass
