@@ -69,4 +69,19 @@ def classification(config: Config, size: tuple[int, int], count: int) -> dict:
     return dict(inputs=_images(count, size), data_samples=samples)
 
 
-BATCHES = dict(mmdet=detection, mmseg=segmentation, mmpretrain=classification)
+def restoration(config: Config, size: tuple[int, int], count: int) -> dict:
+    """Noisy images with their clean ones; for video, clips of two frames and a quarter the area."""
+    from mmeffvit.denoising import RestorationSample
+
+    is_video = 'UniFormer' in config.model.backbone.type
+    shape = (3, 2, size[0] // 2, size[1] // 2) if is_video else (3, *size)
+    inputs = list(torch.rand(count, *shape, generator=torch.Generator().manual_seed(0)))
+    samples = []
+    for noisy in inputs:
+        sample = RestorationSample()
+        sample.gt_img = noisy.clamp(0.2, 0.8)
+        samples.append(sample)
+    return dict(inputs=inputs, data_samples=samples)
+
+
+BATCHES = dict(mmdet=detection, mmseg=segmentation, mmpretrain=classification, mmeffvit=restoration)

@@ -1,6 +1,8 @@
 """Restorers for images and video, with their data, losses and metrics."""
 
 from .datasets import ClipFolder, RestorationFolder, SIDDBlocks, SIDDMedium
+from .files import denoise_path
+from .inference import Denoiser
 from .losses import CharbonnierLoss
 from .metrics import RestorationMetric, psnr, ssim
 from .restorer import RestorationPreprocessor, Restorer
@@ -21,6 +23,7 @@ __all__ = [
     'AddGaussianNoise',
     'CharbonnierLoss',
     'ClipFolder',
+    'Denoiser',
     'LoadRestorationPair',
     'PackRestorationInputs',
     'RandomDihedral',
@@ -37,6 +40,7 @@ __all__ = [
     'SkipUniFormerUNet',
     'Uformer',
     'UniFormerUNet',
+    'denoise_path',
     'psnr',
     'run_clip',
     'run_tiled',

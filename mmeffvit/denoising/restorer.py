@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from mmengine.logging import MessageHub
@@ -146,7 +146,7 @@ class Restorer(BaseModel):
         out = torch.stack(list(self.denoise_frames(frames)), 2)
         return out if noisy.ndim == 5 else out.squeeze(2)
 
-    def denoise_frames(self, frames):
+    def denoise_frames(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         """Denoise frames ``(B, 3, H, W)`` one after the other, yielding them in order.
 
         Args:
@@ -158,6 +158,7 @@ class Restorer(BaseModel):
         else:
             yield from run_clip(self._denoise_part, frames, self.backbone.num_frames)
 
+    @torch.no_grad()
     def _denoise_part(self, noisy: Tensor) -> Tensor:
         if not self.test_cfg.get('tile'):
             return self.backbone(noisy).clamp(0, 1)

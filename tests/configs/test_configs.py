@@ -20,6 +20,7 @@ FAST = {
     'retinanet_quadtree_b0_coco',
     'semanticfpn_quadtree_b0_ade20k',
     'quadtree_b0_imagenet',
+    'uformer-skipat_t_sidd',
 }
 ODD_SIZE = (150, 203)
 

@@ -1,0 +1,7 @@
+# Uformer; the config names the arch. Images larger than a tile are restored in overlapping tiles.
+model = dict(
+    type='Restorer',
+    backbone=dict(type='Uformer', arch='t', drop_path_rate=0.1),
+    loss=dict(type='CharbonnierLoss', eps=1e-3),
+    test_cfg=dict(tile=512, overlap=128),
+)

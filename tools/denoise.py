@@ -1,0 +1,58 @@
+#!/usr/bin/env python
+"""Denoise an image, a folder of images or frames, or a video.
+
+Exit code 0: all done; 1: some files could not be read, they are named; 2: nothing was tried.
+"""
+
+import argparse
+import sys
+
+from mmengine.config import Config
+from mmengine.device import get_device
+from rich.progress import track
+
+from mmeffvit.denoising import Denoiser, denoise_path
+from mmeffvit.utils.cli import UserError, run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='config file of a denoiser')
+    parser.add_argument('checkpoint', help='its weights')
+    parser.add_argument('source', help='image, video, or folder of images, frames or clips')
+    parser.add_argument('--out', required=True, help='folder for the results')
+    parser.add_argument(
+        '--side-by-side',
+        action='store_true',
+        help='also write noisy and denoised beside each other',
+    )
+    parser.add_argument('--device', default=get_device(), help='cpu, cuda, cuda:1, ...')
+    parser.add_argument(
+        '--tile', type=int, help="side of a tile instead of the config's; 0 for whole images"
+    )
+    parser.add_argument('--overlap', type=int, help="overlap of tiles instead of the config's")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Denoise what can be read, then name what could not."""
+    args = parse_args()
+    try:
+        config = Config.fromfile(args.config)
+        denoiser = Denoiser.from_config(
+            config, args.checkpoint, args.device, args.tile, args.overlap
+        )
+        report = denoise_path(denoiser, args.source, args.out, args.side_by_side, track)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from error
+    print(f'{len(report.written)} written to {args.out}')
+    for _, reason in report.failed:
+        print(f'not denoised: {reason}', file=sys.stderr)
+    return 1 if report.failed else 0
+
+
+if __name__ == '__main__':
+    run_cli(main)
