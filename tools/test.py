@@ -7,8 +7,8 @@ from mmeffvit.engine.data_paths import check_data
 from mmeffvit.engine.launch import (
     add_common_arguments,
     build_runner,
-    init_processes,
     load_config,
+    process_group,
 )
 from mmeffvit.engine.scopes import activate_scope
 from mmeffvit.engine.testing import enable_tta, enable_visualization, save_predictions
@@ -47,8 +47,8 @@ def main() -> None:
     if args.out:
         save_predictions(cfg, scope, args.out)
     check_data(cfg, ('test_dataloader',))
-    init_processes(cfg)
-    build_runner(cfg).test()
+    with process_group(cfg):
+        build_runner(cfg).test()
 
 
 if __name__ == '__main__':

@@ -8,8 +8,8 @@ from mmeffvit.engine.launch import (
     add_common_arguments,
     build_runner,
     check_pretrained,
-    init_processes,
     load_config,
+    process_group,
 )
 from mmeffvit.engine.scopes import activate_scope
 from mmeffvit.engine.training import (
@@ -58,8 +58,8 @@ def main() -> None:
         enable_resume(cfg, args.resume)
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
     check_pretrained(cfg)
-    init_processes(cfg)
-    build_runner(cfg).train()
+    with process_group(cfg):
+        build_runner(cfg).train()
 
 
 if __name__ == '__main__':

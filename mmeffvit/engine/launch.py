@@ -2,13 +2,15 @@
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
+from torch import distributed
 
 from ..utils.cli import UserError
 from .data_paths import move_data_root
@@ -112,8 +114,9 @@ def _checkpoints(node) -> list[str]:
     return []
 
 
-def init_processes(cfg: Config) -> None:
-    """Join the process group when no accelerator is there; mmengine does it otherwise.
+@contextmanager
+def process_group(cfg: Config) -> Iterator[None]:
+    """Run what follows in the processes of ``cfg.launcher``, with or without an accelerator.
 
     mmengine's launchers select a CUDA device whatever the machine has. Without one the gloo group
     is made here, and the model is wrapped without device ids.
@@ -124,23 +127,26 @@ def init_processes(cfg: Config) -> None:
     Raises:
         UserError: If the launcher did not start this process.
     """
-    if cfg.launcher == 'none':
-        return
-    variable, script = _LAUNCHED_BY[cfg.launcher]
-    if variable not in os.environ:
-        raise UserError(
-            f'--launcher {cfg.launcher} without its environment ({variable} is not set): '
-            f'start through {script}.'
-        )
-    if get_device() != 'cpu' or cfg.launcher != 'pytorch':
-        return
-    torch.distributed.init_process_group('gloo')
-    wrapper = dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False),
-    )
-    cfg.model_wrapper_cfg = {**wrapper, **cfg.get('model_wrapper_cfg', {}), 'device_ids': None}
+    if cfg.launcher != 'none':
+        variable, script = _LAUNCHED_BY[cfg.launcher]
+        if variable not in os.environ:
+            raise UserError(
+                f'--launcher {cfg.launcher} without its environment ({variable} is not set): '
+                f'start through {script}.'
+            )
+        if cfg.launcher == 'pytorch' and get_device() == 'cpu':
+            distributed.init_process_group('gloo')
+            wrapper = dict(
+                type='MMDistributedDataParallel',
+                broadcast_buffers=False,
+                find_unused_parameters=cfg.get('find_unused_parameters', False),
+            )
+            wrapper.update(cfg.get('model_wrapper_cfg', {}), device_ids=None)
+            cfg.model_wrapper_cfg = wrapper
+    yield
+    # A group that is left to the interpreter's shutdown may abort the process.
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def build_runner(cfg: Config) -> Runner:
