@@ -11,6 +11,7 @@ from .dualtoken import DUALTOKEN
 from .keymap import Conversion, KeyMap, apply_rules, check_against
 from .pvt import PVT, PVTV2
 from .quadtree import QUADTREE
+from .skipat import SKIPAT, VIT, VIT_TO_SKIPAT
 from .slide import (
     PVT_TO_SLIDE,
     PVTV2_TO_SLIDE,
@@ -31,6 +32,7 @@ FAMILIES: dict[str, KeyMap] = {
     'pvtv2': PVTV2,
     'pvtv2-to-slide': PVTV2_TO_SLIDE,
     'quadtree': QUADTREE,
+    'skipat': SKIPAT,
     'slide-pvt': SLIDE_PVT,
     'slide-pvtv2': SLIDE_PVTV2,
     'slide-swin': SLIDE_SWIN,
@@ -39,6 +41,8 @@ FAMILIES: dict[str, KeyMap] = {
     'uformer': UFORMER,
     'uformer-skipat': SKIP_UFORMER,
     'uniformer-skipat': SKIP_UNIFORMER,
+    'vit': VIT,
+    'vit-to-skipat': VIT_TO_SKIPAT,
 }
 PARTS = ('backbone', 'model')
 

@@ -35,10 +35,17 @@ def build_attentions(
         qkv_bias (bool): Biases of the projections, likewise.
 
     Raises:
-        ValueError: If a list does not have one entry per block.
+        ValueError: If a list does not have one entry per block, or the first layer would read what
+            a block before it has mixed.
     """
     configs = [config] * depth if isinstance(config, dict) else list(config)
     if len(configs) != depth:
         raise ValueError(f'A stage of {depth} blocks needs {depth} attentions, got {len(configs)}.')
     shared = dict(embed_dims=embed_dims, num_heads=num_heads, qkv_bias=qkv_bias)
-    return [build_layer(block_config, **shared) for block_config in configs]
+    layers = [build_layer(block_config, **shared) for block_config in configs]
+    if not getattr(layers[0], 'reads_stream', True):
+        raise ValueError(
+            f'{type(layers[0]).__name__} reuses the attention output of the block before it and '
+            'cannot be in block 0 of a stage; let that block attend.'
+        )
+    return layers
