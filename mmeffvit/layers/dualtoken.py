@@ -356,7 +356,7 @@ class MixMlp(BaseModule):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Map tokens ``(B, T, C)`` to tokens; the grid is not used."""
-        return self.fc2(self.fc1(x).transpose(1, 2)).transpose(1, 2)
+        return self.fc2(self.fc1(x).transpose(1, 2)).transpose(1, 2).contiguous()
 
 
 def build_token_mlp(kind: str | None, embed_dims: int, token_size: Grid) -> nn.Module | None:

@@ -80,7 +80,9 @@ class ConvNormAct(nn.Module):
         scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
         weight = conv.weight * scale.view(-1, 1, 1, 1)
         bias = bn.bias - bn.running_mean * scale
-        return F.gelu(F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups))
+        out = F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
+        # The largest maps of the network: in inference no second one is allocated.
+        return F.gelu(out) if torch.is_grad_enabled() else torch.ops.aten.gelu_(out)
 
 
 class DualPatchMerging(BaseModule):
