@@ -23,6 +23,7 @@ FAST = {
     'uformer-skipat_t_sidd',
 }
 ODD_SIZE = (150, 203)
+NUM_PROPOSALS = 16
 
 
 def _parameters():
@@ -39,6 +40,9 @@ def test_config(path):
         config.model.setdefault('data_preprocessor', config.data_preprocessor)
     if config.default_scope == 'mmseg':  # the crop of the recipe would only cost time
         config.model.data_preprocessor.size = TRAIN_SIZE
+    if 'roi_head' in config.model:  # and so would hundreds of proposals
+        config.model.train_cfg.rpn_proposal.max_per_img = NUM_PROPOSALS
+        config.model.test_cfg.rpn.max_per_img = NUM_PROPOSALS
     torch.manual_seed(0)
     model = revert_sync_batchnorm(MODELS.build(config.model))
     make_batch = BATCHES[config.default_scope]

@@ -1,0 +1,32 @@
+_base_ = 'mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py'
+
+# Cascade Mask R-CNN on any four-stage pyramid, with the Swin family's heads: four convolutions and
+# one linear layer, GIoU on decoded boxes. The config names the backbone.
+_heads = [
+    dict(
+        type='ConvFCBBoxHead',
+        num_shared_convs=4,
+        num_shared_fcs=1,
+        in_channels=256,
+        conv_out_channels=256,
+        fc_out_channels=1024,
+        roi_feat_size=7,
+        num_classes=80,
+        bbox_coder=dict(
+            type='DeltaXYWHBBoxCoder',
+            target_means=[0.0, 0.0, 0.0, 0.0],
+            target_stds=[0.1 / step, 0.1 / step, 0.2 / step, 0.2 / step],
+        ),
+        reg_class_agnostic=False,
+        reg_decoded_bbox=True,
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+        loss_bbox=dict(type='GIoULoss', loss_weight=10.0),
+    )
+    for step in (1, 2, 3)
+]
+model = dict(
+    backbone=dict(_delete_=True, type='mmeffvit.SwinTransformer', arch='tiny'),
+    neck=dict(in_channels=[96, 192, 384, 768]),
+    roi_head=dict(bbox_head=_heads),
+)

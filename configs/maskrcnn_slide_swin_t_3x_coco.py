@@ -1,0 +1,13 @@
+_base_ = [
+    '_base_/models/maskrcnn_pyramid.py',
+    '_base_/datasets/coco_instance_multiscale.py',
+    '_base_/schedules/coco_3x_adamw.py',
+    'mmdet::_base_/default_runtime.py',
+]
+
+# Start from ImageNet weights, the authors' are not published: convert a baseline's, then
+# --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
+model = dict(
+    backbone=dict(_delete_=True, type='mmeffvit.SlideSwin', arch='tiny', drop_path_rate=0.2),
+    neck=dict(in_channels=[96, 192, 384, 768]),
+)

@@ -1,0 +1,7 @@
+_base_ = 'slide_swin_t_imagenet.py'
+
+model = dict(backbone=dict(arch='base', drop_path_rate=0.5), head=dict(in_channels=1024))
+# Half the batch, half the learning rate.
+train_dataloader = dict(batch_size=64)
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+auto_scale_lr = dict(base_batch_size=512)
