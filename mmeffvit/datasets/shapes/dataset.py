@@ -50,13 +50,13 @@ class ShapesConfig:
         ValueError: If a value is out of range.
     """
 
-    num_train: int = 600
-    num_val: int = 150
+    num_train: int = 1200
+    num_val: int = 200
     num_train_clips: int = 32
     num_val_clips: int = 8
     num_frames: int = 8
     size_range: tuple[int, int] = (112, 160)
-    max_objects: int = 6
+    max_objects: int = 5
     sigma: float = 25.0
     seed: int = 0
 

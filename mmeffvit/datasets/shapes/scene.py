@@ -15,8 +15,11 @@ CLASSES = ('circle', 'rectangle', 'star', 'triangle')  # sorted, as class folder
 PALETTE = ((230, 60, 60), (60, 160, 60), (240, 190, 40), (60, 90, 230))
 """RGB colours of the classes in drawings, in the order of ``CLASSES``."""
 
-RADII = (0.09, 0.26)
+RADII = (0.12, 0.28)
 """Least and greatest radius of an object in units of the shorter side of the image."""
+
+TILT = 0.45
+"""Objects stand upright within this angle, in radians."""
 
 _SUBPIXEL_BITS = 4
 
@@ -199,9 +202,9 @@ def draw_outline(rng: np.random.Generator, label: int) -> np.ndarray:
         half = np.arctan(rng.uniform(0.5, 1.0))
         return _polar(np.array([half, np.pi - half, np.pi + half, -half]), 1.0)
     if name == 'triangle':
-        return _polar(np.arange(3) * (2 * np.pi / 3) + rng.uniform(-0.25, 0.25, 3), 1.0)
+        return _polar(np.arange(3) * (2 * np.pi / 3) - np.pi / 2 + rng.uniform(-0.25, 0.25, 3), 1.0)
     inner = rng.uniform(0.4, 0.5)
-    return _polar(np.arange(10) * (np.pi / 5), np.tile([1.0, inner], 5))
+    return _polar(np.arange(10) * (np.pi / 5) - np.pi / 2, np.tile([1.0, inner], 5))
 
 
 def draw_sprite(
@@ -236,7 +239,7 @@ def draw_sprite(
         texture=_texture(rng, (side, side), colour),
         radius=radius,
         centre=(x, y),
-        angle=rng.uniform(0, 2 * np.pi),
+        angle=rng.uniform(-TILT, TILT),
     )
 
 
