@@ -5,7 +5,7 @@ from .lookupvit import LookupViT
 from .pvt import PVT, PVTv2
 from .pyramid import PyramidTransformer
 from .quadtree import QuadTreeTransformer
-from .skipat import SkipAtViT
+from .skipat import SkipAtPVT, SkipAtViT
 from .slide import SlidePVT, SlidePVTv2, SlideSwin
 from .swin import SwinTransformer
 from .two_stream import TwoStreamTransformer
@@ -18,6 +18,7 @@ __all__ = [
     'PVTv2',
     'PyramidTransformer',
     'QuadTreeTransformer',
+    'SkipAtPVT',
     'SkipAtViT',
     'SlidePVT',
     'SlidePVTv2',

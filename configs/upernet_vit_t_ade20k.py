@@ -1,0 +1,4 @@
+# The plain ViT that SkipAt is compared with.
+_base_ = 'upernet_skipat_t_ade20k.py'
+
+model = dict(backbone=dict(skip_layers=()))
