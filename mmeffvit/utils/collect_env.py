@@ -7,7 +7,7 @@ installed without its operators. The report names who owns each module and warns
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module, metadata
 
@@ -49,13 +49,33 @@ def collect_modules(modules: Sequence[str] = MODULES) -> list[Installed]:
     Returns:
         list[Installed]: One entry per module, in order.
     """
-    providers = metadata.packages_distributions()
-    found = []
-    for module in modules:
-        names = sorted(set(providers.get(module, ())))
-        owners = [f'{name} {metadata.version(name)}' for name in names]
-        found.append(Installed(module, owners, _import_error(module)))
-    return found
+    owners = find_owners(modules, metadata.distributions())
+    return [Installed(module, owners[module], _import_error(module)) for module in modules]
+
+
+def find_owners(
+    modules: Sequence[str], distributions: Iterable[metadata.Distribution]
+) -> dict[str, list[str]]:
+    """Find the distributions that installed each module.
+
+    Args:
+        modules (Sequence[str]): Import names.
+        distributions (Iterable[Distribution]): Where to look; their lists of files are read, as
+            the forks do not declare their modules.
+
+    Returns:
+        dict[str, list[str]]: ``name version`` of each owner. An editable installation lists no
+        modules; it counts for the module of its own name.
+    """
+    owners: dict[str, list[str]] = {module: [] for module in modules}
+    for distribution in distributions:
+        name = distribution.metadata['Name']
+        record = '\n' + (distribution.read_text('RECORD') or '')
+        for module in modules:
+            editable = name == module and '\n__editable__' in record
+            if f'\n{module}/__init__.py,' in record or editable:
+                owners[module].append(f'{name} {distribution.version}')
+    return {module: sorted(names) for module, names in owners.items()}
 
 
 def find_warnings(

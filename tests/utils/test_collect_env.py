@@ -70,6 +70,32 @@ def test_version_is_read_from_torchvision(monkeypatch, requirement, version):
     assert collect_env.torch_wanted_by_torchvision() == version
 
 
+class Distribution:
+    """A stand-in for an installed distribution."""
+
+    def __init__(self, name, version, record):
+        self.metadata, self.version, self.record = {'Name': name}, version, record
+
+    def read_text(self, filename):
+        return self.record if filename == 'RECORD' else None
+
+
+def test_owners_are_read_from_the_lists_of_files():
+    distributions = [
+        Distribution('onedl-mmcv', '2.3.6', 'docs/__init__.py,,\nmmcv/__init__.py,sha256=x,9\n'),
+        Distribution('mmcv', '2.1.0', 'mmcv/__init__.py,,\n'),
+        Distribution('tool', '1', 'tool/vendored/mmcv/__init__.py,,\nmmcv/extra.py,,\n'),
+        Distribution('mmeffvit', '0.1.0', '__editable__.mmeffvit-0.1.0.pth,,\n'),
+        Distribution('no-record', '1', None),
+    ]
+    owners = collect_env.find_owners(['mmcv', 'mmdet', 'mmeffvit'], distributions)
+    assert owners == {
+        'mmcv': ['mmcv 2.1.0', 'onedl-mmcv 2.3.6'],
+        'mmdet': [],
+        'mmeffvit': ['mmeffvit 0.1.0'],
+    }
+
+
 def test_report_names_the_owners():
     lines = dict(line.split(': ', 1) for line in collect_env.collect_env().splitlines())
     version = collect_env.metadata.version('torch')
