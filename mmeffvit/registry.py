@@ -5,6 +5,16 @@ Every library of the OpenMMLab family finds them by ``type='mmeffvit.Name'``, wi
 ``locations`` when a name is first looked up.
 """
 
+from mmengine.registry import (
+    DATA_SAMPLERS,
+    LOG_PROCESSORS,
+    LOOPS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    VISBACKENDS,
+    Registry,
+)
 from mmengine.registry import DATASETS as _DATASETS
 from mmengine.registry import HOOKS as _HOOKS
 from mmengine.registry import METRICS as _METRICS
@@ -12,7 +22,6 @@ from mmengine.registry import MODELS as _MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
 from mmengine.registry import VISUALIZERS as _VISUALIZERS
-from mmengine.registry import Registry
 
 MODELS = Registry(
     'model',
@@ -49,6 +58,18 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope='mmeffvit',
     locations=['mmeffvit.engine'],
 )
+
+# Nothing of ours is in these, but without a child each of them warns once per run of a denoiser.
+for _root in (
+    DATA_SAMPLERS,
+    LOG_PROCESSORS,
+    LOOPS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    VISBACKENDS,
+):
+    Registry(_root.name, parent=_root, scope='mmeffvit')
 
 __all__ = [
     'DATASETS',

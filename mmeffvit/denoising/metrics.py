@@ -69,7 +69,7 @@ class RestorationMetric(BaseMetric):
     A clip counts once, with the mean over its frames, as the video denoising benchmarks have it.
 
     Args:
-        metrics (Sequence[str]): Any of ``'psnr'``, ``'ssim'`` and ``'noisy_psnr'``, the PSNR of the
+        measures (Sequence[str]): Any of ``'psnr'``, ``'ssim'`` and ``'noisy_psnr'``, the PSNR of the
             input.
         ssim (str): ``'volume'`` or ``'channel'``, see :func:`ssim`.
         round_bits (int, optional): Round predictions to this many bits first, as if they were
@@ -78,26 +78,26 @@ class RestorationMetric(BaseMetric):
         prefix (str, optional): See mmengine.
 
     Raises:
-        ValueError: If a metric or ``ssim`` is unknown.
+        ValueError: If a measure or ``ssim`` is unknown.
     """
 
     default_prefix = 'restoration'
 
     def __init__(
         self,
-        metrics: Sequence[str] = ('psnr', 'ssim'),
+        measures: Sequence[str] = ('psnr', 'ssim'),
         ssim: str = 'volume',
         round_bits: int | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(collect_device, prefix)
-        unknown = sorted(set(metrics) - set(NAMES))
+        unknown = sorted(set(measures) - set(NAMES))
         if unknown:
-            raise ValueError(f'metrics={unknown} are not among {NAMES}.')
+            raise ValueError(f'measures={unknown} are not among {NAMES}.')
         if ssim not in SSIM_KINDS:
             raise ValueError(f'ssim={ssim!r} must be one of {SSIM_KINDS}.')
-        self.metrics = tuple(metrics)
+        self.measures = tuple(measures)
         self.ssim = ssim
         self.round_bits = round_bits
 
@@ -107,17 +107,17 @@ class RestorationMetric(BaseMetric):
             targets = _frames(sample['gt_img'])
             images = [self._rounded(image) for image in _frames(sample['pred_img'])]
             result = {}
-            if 'psnr' in self.metrics:
+            if 'psnr' in self.measures:
                 result['psnr'] = _mean(psnr, images, targets)
-            if 'ssim' in self.metrics:
+            if 'ssim' in self.measures:
                 result['ssim'] = _mean(lambda a, b: ssim(a, b, self.ssim), images, targets)
-            if 'noisy_psnr' in self.metrics:
+            if 'noisy_psnr' in self.measures:
                 result['noisy_psnr'] = _mean(psnr, _frames(noisy), targets)
             self.results.append(result)
 
     def compute_metrics(self, results: list[dict]) -> dict[str, float]:
         """Average over images, each clip counted once."""
-        return {name: float(np.mean([r[name] for r in results])) for name in self.metrics}
+        return {name: float(np.mean([r[name] for r in results])) for name in self.measures}
 
     def _rounded(self, image: np.ndarray) -> np.ndarray:
         if self.round_bits is None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..backbones.base import find_arch
 from ..layers import Carrier, Phi, TransformerBlock, WindowAttention, drop_path_schedule
-from ..layers.build import build_attentions
+from ..layers.build import build_layer
 from ..layers.init import init_linear
 from ..ops import map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
@@ -154,12 +154,17 @@ class Uformer(BaseModule):
         widths = [embed_dims << k for k in range(NUM_SCALES + 1)]
 
         def stage(dims: int, attentions: Sequence[dict], rates: Sequence[float]) -> nn.ModuleList:
-            built = build_attentions(attentions, len(attentions), dims, dims // embed_dims, True)
+            defaults = dict(embed_dims=dims, num_heads=dims // embed_dims, qkv_bias=True)
             return nn.ModuleList(
                 TransformerBlock(
-                    dims, attn, _locally_enhanced_mlp(dims, mlp_ratio), rate, 1e-5, with_cp
+                    dims,
+                    build_layer(attention, **defaults),
+                    _locally_enhanced_mlp(dims, mlp_ratio),
+                    rate,
+                    1e-5,
+                    with_cp,
                 )
-                for attn, rate in zip(built, rates, strict=True)
+                for attention, rate in zip(attentions, rates, strict=True)
             )
 
         self.stem = nn.Sequential(

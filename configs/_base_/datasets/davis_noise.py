@@ -52,5 +52,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='RestorationMetric', metrics=['psnr'])
+val_evaluator = dict(type='RestorationMetric', measures=['psnr'])
 test_evaluator = val_evaluator

@@ -17,7 +17,7 @@ test_pipeline = [
     dict(type='PackRestorationInputs'),
 ]
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     num_workers=2,
     persistent_workers=True,
     sampler=dict(type='InfiniteSampler', shuffle=True),
@@ -44,5 +44,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='RestorationMetric', metrics=['psnr', 'ssim', 'noisy_psnr'])
+val_evaluator = dict(type='RestorationMetric', measures=['psnr', 'ssim', 'noisy_psnr'])
 test_evaluator = val_evaluator

@@ -45,5 +45,5 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 
-val_evaluator = dict(type='RestorationMetric', metrics=['psnr', 'ssim', 'noisy_psnr'])
+val_evaluator = dict(type='RestorationMetric', measures=['psnr', 'ssim', 'noisy_psnr'])
 test_evaluator = val_evaluator

@@ -39,5 +39,5 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 # The published protocol: predictions clamped but not rounded, SSIM over the colour volume.
-val_evaluator = dict(type='RestorationMetric', metrics=['psnr'])
-test_evaluator = dict(type='RestorationMetric', metrics=['psnr', 'ssim'], ssim='volume')
+val_evaluator = dict(type='RestorationMetric', measures=['psnr'])
+test_evaluator = dict(type='RestorationMetric', measures=['psnr', 'ssim'], ssim='volume')
