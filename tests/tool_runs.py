@@ -11,6 +11,36 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
+TINY_ARCH = dict(
+    embed_dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2), depths=(1, 1, 1, 1)
+)
+
+#: The config of the demo, a few thousand times smaller.
+TINY_DETECTOR = f"""
+_base_ = '{ROOT}/configs/retinanet_quadtree_b0_shapes.py'
+model = dict(
+    backbone=dict(arch=dict(_delete_=True, **{TINY_ARCH})),
+    neck=dict(in_channels=[8, 16, 24, 32]),
+    test_cfg=dict(score_thr=0.0),
+)
+train_dataloader = dict(
+    batch_size=2,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='LoadAnnotations', with_bbox=True),
+            dict(type='Resize', scale=(64, 64), keep_ratio=True),
+            dict(type='PackDetInputs'),
+        ]
+    ),
+)
+val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+test_dataloader = val_dataloader
+default_hooks = dict(logger=dict(interval=1))
+"""
+
 
 def run_tool(monkeypatch, name, *arguments):
     """Run ``tools/<name>`` in this process; returns its exit code."""

@@ -4,38 +4,9 @@ import json
 
 import pytest
 import torch
-from tool_runs import ROOT, start_tool
+from tool_runs import ROOT, TINY_ARCH, TINY_DETECTOR, start_tool
 
 pytestmark = pytest.mark.slow
-
-TINY_ARCH = dict(
-    embed_dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2), depths=(1, 1, 1, 1)
-)
-
-DETECTOR = f"""
-_base_ = '{ROOT}/configs/retinanet_quadtree_b0_shapes.py'
-model = dict(
-    backbone=dict(arch=dict(_delete_=True, **{TINY_ARCH})),
-    neck=dict(in_channels=[8, 16, 24, 32]),
-    test_cfg=dict(score_thr=0.0),
-)
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=0,
-    persistent_workers=False,
-    dataset=dict(
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='Resize', scale=(64, 64), keep_ratio=True),
-            dict(type='PackDetInputs'),
-        ]
-    ),
-)
-val_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
-test_dataloader = val_dataloader
-default_hooks = dict(logger=dict(interval=1))
-"""
 
 # Dies in the second iteration of the third epoch, once.
 KILLER = """
@@ -130,7 +101,7 @@ def test_resuming_a_killed_run_ends_like_an_uninterrupted_one(tmp_path, shapes):
     pytest.importorskip('mmdet')
     (tmp_path / 'kill_once.py').write_text(KILLER)
     config = tmp_path / 'detector.py'
-    config.write_text(DETECTOR + 'train_cfg = dict(max_epochs=4, val_interval=2)\n')
+    config.write_text(TINY_DETECTOR + 'train_cfg = dict(max_epochs=4, val_interval=2)\n')
     deadly = tmp_path / 'deadly.py'
     deadly.write_text(
         "_base_ = 'detector.py'\n"
@@ -187,7 +158,7 @@ def test_two_processes_train_like_one(tmp_path, shapes):
 
 def test_two_processes_train_and_test_a_detector(tmp_path, shapes):
     pytest.importorskip('mmdet')
-    (tmp_path / 'detector.py').write_text(DETECTOR)
+    (tmp_path / 'detector.py').write_text(TINY_DETECTOR)
     data = ['--data-root', shapes / 'scenes', '--work-dir']
     once = ['--cfg-options', 'train_cfg.max_epochs=1', 'train_cfg.val_interval=1']
     trained = start_tool('dist_train.sh', 'detector.py', 2, *data, 'train', *once, cwd=tmp_path)

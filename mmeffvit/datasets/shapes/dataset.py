@@ -265,8 +265,8 @@ def make_shapes(
             continue
         if folder.exists() and not force:
             raise FileExistsError(
-                f'{folder} was not made from these arguments: choose another folder, remove it '
-                'or pass --force.'
+                f'{folder} was not made from these arguments: choose another folder, or remove '
+                'it (make_shapes.py --force replaces it).'
             )
         _write_task(folder, config, task, workers, track)
     return written
