@@ -21,11 +21,14 @@ class Complexity:
         macs (int): Multiply-adds of one forward pass, attention products included; the "FLOPs" of
             the papers.
         by_module (dict[str, int]): Multiply-adds per module, by dotted name.
+        attention_macs (int): Of ``macs``, products of two activations. Counters that hook
+            convolutions and linear layers, such as mmdet's, leave them out.
     """
 
     params: int
     macs: int
     by_module: dict[str, int]
+    attention_macs: int = 0
 
 
 def count_complexity(
@@ -59,4 +62,7 @@ def count_complexity(
         for name, counts in counter.get_flop_counts().items()
         if name not in ('Global', root)
     }
-    return Complexity(params, counter.get_total_flops() // 2, by_module)
+    by_op = counter.get_flop_counts().get('Global', {})
+    products = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+    attention = sum(by_op.get(op, 0) for op in products) // 2
+    return Complexity(params, counter.get_total_flops() // 2, by_module, attention)

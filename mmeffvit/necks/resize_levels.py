@@ -12,29 +12,30 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class ResizeLevels(BaseModule):
-    """Give a one-map head (DeepLabv3, PSPNet) its map at another level's resolution.
+    """Give a one-map head (DeepLabv3, PSPNet) its map at a finer resolution than the backbone's.
 
-    The chosen levels are resized, bilinearly, to the size of one level and concatenated; the result
-    is appended to the inputs, so that an auxiliary head still finds its level.
+    The chosen levels are resized, bilinearly, and concatenated; the result is appended to the
+    inputs, so that an auxiliary head still finds its level.
 
     Args:
         levels (Sequence[int]): Levels to take; several are concatenated on channels.
-        size_of (int): The level whose size the result has.
+        scale_factor (float): Sides of the result over those of the first of ``levels``.
 
     Example:
-        With three stages of strides 8, 16, 32: the default is stage 3 at stride 8;
-        ``levels=(-1,), size_of=-1`` stage 3 as it is; ``levels=(0, 1, 2)`` all, at stride 8.
+        With a last level at stride 32: the default is that level at stride 8, ``scale_factor=1``
+        that level as it is; with levels at strides 8, 16, 32, ``levels=(0, 1, 2)`` and
+        ``scale_factor=1`` is all of them at stride 8.
     """
 
-    def __init__(self, levels: Sequence[int] = (-1,), size_of: int = 0) -> None:
+    def __init__(self, levels: Sequence[int] = (-1,), scale_factor: float = 4) -> None:
         super().__init__()
         self.levels = tuple(levels)
-        self.size_of = size_of
+        self.scale_factor = scale_factor
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Return the maps ``(B, C_i, H_i, W_i)`` and, last, the resized one."""
-        size = inputs[self.size_of].shape[2:]
         maps = [inputs[level] for level in self.levels]
+        size = tuple(round(side * self.scale_factor) for side in maps[0].shape[2:])
         maps = [
             x
             if x.shape[2:] == size

@@ -1,0 +1,3 @@
+_base_ = 'dualtoken_s_imagenet.py'
+
+model = dict(backbone=dict(token_mlp='mix'))

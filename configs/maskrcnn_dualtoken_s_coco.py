@@ -1,0 +1,3 @@
+_base_ = 'maskrcnn_dualtoken_t_coco.py'
+
+model = dict(backbone=dict(arch='small', token_mlp='mlp'), neck=dict(in_channels=[64, 128, 256]))
