@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from .inference import Denoiser
 from .io import SUFFIXES, list_images, read_image, write_image
-
-if TYPE_CHECKING:
-    import cv2
 
 #: Containers that are read and written, with the codec they are written in.
 VIDEO_CODECS = {'.mp4': 'mp4v', '.mov': 'mp4v', '.avi': 'FFV1', '.mkv': 'FFV1'}
@@ -151,8 +148,6 @@ def _video_steps(
     denoiser: Denoiser, source: Path, out: Path, side_by_side: bool, report: Report
 ) -> Iterator[None]:
     """Denoise a video frame by frame, yielding once per frame."""
-    import cv2
-
     capture = cv2.VideoCapture(str(source))
     count, rate = _frame_count(source), capture.get(cv2.CAP_PROP_FPS) or 25.0
     pending: list[np.ndarray] = []
@@ -188,8 +183,6 @@ def _video_steps(
 
 
 def _writer(path: Path, rate: float, shape: tuple[int, ...]) -> cv2.VideoWriter:
-    import cv2
-
     path.parent.mkdir(parents=True, exist_ok=True)
     codec = cv2.VideoWriter_fourcc(*VIDEO_CODECS[path.suffix.lower()])
     writer = cv2.VideoWriter(str(path), codec, rate, (shape[1], shape[0]))
@@ -199,8 +192,6 @@ def _writer(path: Path, rate: float, shape: tuple[int, ...]) -> cv2.VideoWriter:
 
 
 def _frame_count(video: Path) -> int:
-    import cv2
-
     capture = cv2.VideoCapture(str(video))
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
     capture.release()

@@ -1,13 +1,10 @@
-"""Reading and writing images: 8 and 16 bits, RGB order, truncated files found out.
-
-OpenCV is imported where it is used: looking up any model of the package imports this module, and
-a backbone needs torch and mmengine only.
-"""
+"""Reading and writing images: 8 and 16 bits, RGB order, truncated files found out."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -30,8 +27,6 @@ def read_image(path: str | Path, keep: bool = False) -> np.ndarray:
         ValueError: If the file is missing, corrupt, truncated or of another type; the message
             names it.
     """
-    import cv2
-
     path = Path(path)
     try:
         # OpenCV fills what is missing of a truncated file with grey; Pillow notices.
@@ -59,8 +54,6 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     Raises:
         OSError: If the file cannot be written.
     """
-    import cv2
-
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if image.ndim == 3:

@@ -66,7 +66,7 @@ def test_command_line_answers_in_one_line(capsys):
 
 def test_backbones_need_only_torch_and_mmengine():
     result = run_without(
-        ['mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'torchvision', 'cv2'],
+        ['mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'torchvision'],
         """
 import torch
 from mmengine.registry import MODELS
