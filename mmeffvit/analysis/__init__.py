@@ -1,5 +1,6 @@
 """Counting parameters and multiply-adds."""
 
 from .flops import Complexity, count_complexity
+from .models import build_model, count_config
 
-__all__ = ['Complexity', 'count_complexity']
+__all__ = ['Complexity', 'build_model', 'count_complexity', 'count_config']

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import warnings
 from pathlib import Path
 
 import torch
@@ -38,7 +39,9 @@ def read_state(path: str | Path) -> StateDict:
         if path.suffix == '.safetensors':
             return unwrap(load_file(path))
         # Training scripts save their parsed arguments beside the weights; a Namespace is inert.
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        inert = torch.serialization.safe_globals([argparse.Namespace])
+        with warnings.catch_warnings(), inert:
+            warnings.simplefilter('ignore')  # of pickle protocols; what is wrong raises
             return unwrap(torch.load(path, map_location='cpu', weights_only=True))
     except pickle.UnpicklingError as error:
         blocked = str(error).partition('Unsupported global: GLOBAL ')[2].split()

@@ -1,0 +1,53 @@
+#!/usr/bin/env python
+"""Count parameters and multiply-adds of a config's model, attention included.
+
+tools/analysis_tools/get_flops.py configs/retinanet_quadtree_b2_coco.py --shape 800 1280
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import mmeffvit  # noqa: F401  (configs may inherit by package name)
+from mmeffvit.analysis import count_config
+from mmeffvit.utils.cli import UserError, run_cli
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config')
+    parser.add_argument('--shape', type=int, nargs='+', help='H W, or T H W for video')
+    parser.add_argument('--depth', type=int, default=2, help='levels of the module table')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Count and print."""
+    args = parse_args()
+    if not Path(args.config).is_file():
+        raise UserError(f'There is no config at {args.config}.')
+    if args.shape and (len(args.shape) not in (2, 3) or min(args.shape) < 1):
+        raise UserError(f'--shape {args.shape} must be H W or T H W, in pixels.')
+    found = count_config(Config.fromfile(args.config), args.shape)
+    table = Table('module', 'multiply-adds (G)', 'share')
+    for name, macs in found.by_module.items():
+        if name.count('.') < args.depth:
+            table.add_row(name, f'{macs / 1e9:.3f}', f'{100 * macs / max(1, found.macs):.1f}%')
+    table.add_section()
+    table.add_row('total', f'{found.macs / 1e9:.3f}', f'{found.params / 1e6:.3f} M parameters')
+    Console().print(table)
+
+
+if __name__ == '__main__':
+    run_cli(main)

@@ -1,0 +1,86 @@
+#!/usr/bin/env python
+"""Convert a checkpoint of public code to this package's keys.
+
+    tools/convert_checkpoint.py b2.pth quadtree_b2.pth --family quadtree
+    tools/convert_checkpoint.py retinanet.pth detector.pth --family quadtree --part model
+
+The result loads by init_cfg=dict(type='Pretrained', checkpoint=DST); with --part model, what is
+beside the backbone comes along and tools/test.py loads it. Reads and writes .pth and .safetensors.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from mmeffvit import __version__
+from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_state, write_state
+from mmeffvit.utils.cli import UserError, run_cli
+
+SUFFIXES = ('.pth', '.pt', '.safetensors')
+SHOWN = 10
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('src', type=Path, help='checkpoint of public code')
+    parser.add_argument('dst', type=Path, help='where to write the converted one')
+    parser.add_argument('--family', required=True, choices=sorted(FAMILIES))
+    parser.add_argument('--part', choices=PARTS, default='backbone')
+    parser.add_argument('--allow-partial', action='store_true', help='write despite a mismatch')
+    parser.add_argument('--verbose', action='store_true', help='list every key')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Convert, report, write."""
+    args = parse_args()
+    if args.dst.suffix not in SUFFIXES:
+        raise UserError(f'{args.dst} must end in one of {", ".join(SUFFIXES)}.')
+    try:
+        result = convert(read_state(args.src), args.family, args.part)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    report(result, args.verbose)
+    if not result.is_exact and not args.allow_partial:
+        raise UserError(
+            f'{args.src} does not fill the backbone, nothing was written; '
+            '--allow-partial writes what fits.'
+        )
+    for key in [line.partition(':')[0] for line in result.mismatched]:
+        del result.state[key if key in result.state else f'backbone.{key}']
+    meta = dict(
+        family=args.family, source=args.src.name, config=result.config, mmeffvit=__version__
+    )
+    write_state(result.state, args.dst, meta)
+    Console().print(f'wrote {args.dst} ({len(result.state)} tensors)', soft_wrap=True)
+
+
+def report(result: Conversion, verbose: bool) -> None:
+    """Print what happened to every key."""
+    console = Console(soft_wrap=True, highlight=False)
+    sections = {
+        'mapped': [f'{public} -> {ours}' for public, ours in result.mapped],
+        'dropped on purpose': [f'{key} ({reason})' for key, reason in result.dropped],
+        'not in the file, left as initialised': result.untrained,
+        'missing': result.missing,
+        'unexpected': result.unexpected,
+        'of another shape': result.mismatched,
+    }
+    for title, lines in sections.items():
+        console.print(f'{title}: {len(lines)}')
+        quiet = title == 'mapped' and not verbose
+        shown = [] if quiet else lines if verbose else lines[:SHOWN]
+        for line in shown:
+            console.print(f'  {line}', markup=False)
+        if not quiet and len(shown) < len(lines):
+            console.print(f'  ... and {len(lines) - len(shown)} more, see --verbose')
+
+
+if __name__ == '__main__':
+    run_cli(main)
