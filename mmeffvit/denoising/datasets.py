@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -220,12 +221,13 @@ def read_blocks(path: Path) -> np.ndarray:
         ValueError: If the file is missing, unreadable or holds no such array.
     """
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
     if not path.is_file():
         raise ValueError(f'There are no blocks at {path}; set data_root to the folder of SIDD.')
     try:
         content = loadmat(path)
-    except (NotImplementedError, ValueError, TypeError, OSError) as error:
+    except (MatReadError, NotImplementedError, ValueError, TypeError, OSError, zlib.error) as error:
         raise ValueError(f'{path} cannot be read as a MATLAB file ({error}).') from None
     arrays = [value for key, value in content.items() if not re.match('__', key)]
     if len(arrays) != 1 or arrays[0].ndim != 5 or arrays[0].dtype != np.uint8:

@@ -69,8 +69,8 @@ class RestorationMetric(BaseMetric):
     A clip counts once, with the mean over its frames, as the video denoising benchmarks have it.
 
     Args:
-        measures (Sequence[str]): Any of ``'psnr'``, ``'ssim'`` and ``'noisy_psnr'``, the PSNR of the
-            input.
+        measures (Sequence[str]): Any of ``'psnr'``, ``'ssim'`` and ``'noisy_psnr'``, the PSNR of
+            the input.
         ssim (str): ``'volume'`` or ``'channel'``, see :func:`ssim`.
         round_bits (int, optional): Round predictions to this many bits first, as if they were
             saved; None compares them as they are, which is SIDD's rule and DAVIS's.
