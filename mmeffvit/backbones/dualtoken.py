@@ -100,3 +100,4 @@ class DualTokenViT(TwoStreamTransformer):
             for i, depth in enumerate(arch['depths'])
         ]
         super().__init__(blocks, arch['embed_dims'], num_tokens, norm_eps=norm_eps, **kwargs)
+        self.token_size = tuple(token_size)
