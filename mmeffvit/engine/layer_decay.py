@@ -25,6 +25,12 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             that tells depths.
     """
 
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        self.decay_rate = self.paramwise_cfg.get('decay_rate')
+        if self.decay_rate is None or not 0 < self.decay_rate <= 1:
+            raise ValueError(f'paramwise_cfg.decay_rate={self.decay_rate} must be in (0, 1].')
+
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
         """Fill ``params`` with one group per depth and weight decay.
 
@@ -33,14 +39,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             module (nn.Module): The whole model.
             **kwargs: Not used; the base class passes a prefix.
         """
-        rate = self.paramwise_cfg.get('decay_rate')
-        if rate is None or not 0 < rate <= 1:
-            raise ValueError(f'paramwise_cfg.decay_rate={rate} must be in (0, 1].')
         backbone = getattr(module, 'backbone', None)
         if not hasattr(backbone, 'get_layer_depth'):
             raise ValueError(
-                f'{type(module).__name__} has no backbone with get_layer_depth; use one of mmeffvit '
-                "or mmpretrain, or the framework's own constructor."
+                f'{type(module).__name__} has no backbone with get_layer_depth; use one of '
+                "mmeffvit or mmpretrain, or the framework's own constructor."
             )
         groups: dict[tuple[int, float], dict] = {}
         for name, parameter in module.named_parameters():
@@ -56,9 +59,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             group['params'].append(parameter)
             group['param_names'].append(name)
         for (below, weight_decay), group in sorted(groups.items(), key=lambda item: item[0]):
-            scale = rate**below
+            scale = self.decay_rate**below
             group.update(lr=self.base_lr * scale, lr_scale=scale)
             if weight_decay is not None:
                 group['weight_decay'] = weight_decay
             params.append(group)
-        print_log(f'{len(groups)} parameter groups, decay rate {rate}', 'current', logging.INFO)
+        print_log(
+            f'{len(groups)} parameter groups, decay rate {self.decay_rate}', 'current', logging.INFO
+        )
