@@ -45,8 +45,7 @@ def count_config(config: Config, size: Sequence[int] | None = None) -> Complexit
     scope = config.get('default_scope')
     size = tuple(size or DEFAULT_SIZES.get(scope, FALLBACK_SIZE))
     model = build_model(config)
-    shape = (1, 3, *size) if len(size) == 2 else (1, size[0], 3, *size[1:])
-    return count_complexity(model, shape, forward=test_time_forward)
+    return count_complexity(model, (1, 3, *size), forward=test_time_forward)
 
 
 def test_time_forward(model: nn.Module, inputs: Tensor) -> object:
