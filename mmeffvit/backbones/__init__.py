@@ -1,6 +1,7 @@
 """Hosts, and one file per family; each returns a tuple of maps for ``out_indices``."""
 
 from .dualtoken import DualTokenViT
+from .lightvit import LightViT
 from .lookupvit import LookupViT
 from .pvt import PVT, PVTv2
 from .pyramid import PyramidTransformer
@@ -14,6 +15,7 @@ from .vit import VisionTransformer
 __all__ = [
     'PVT',
     'DualTokenViT',
+    'LightViT',
     'LookupViT',
     'PVTv2',
     'PyramidTransformer',

@@ -5,7 +5,7 @@ from .block import TransformerBlock
 from .carrier import Carrier
 from .drop import DropPath, drop_path_schedule
 from .dualtoken import DualTokenAttention, DualTokenBlock
-from .lightvit import BiDimMlp, ConvStem, DualPatchMerging
+from .lightvit import BiDimMlp, ConvStem, DualPatchMerging, LightViTAttention, LightViTBlock
 from .lookup import LookupBlock, LookupGather, LookupInfuse
 from .mlp import ConvMlp, Mlp
 from .patch_embed import PatchEmbed
@@ -25,6 +25,8 @@ __all__ = [
     'DualPatchMerging',
     'DualTokenAttention',
     'DualTokenBlock',
+    'LightViTAttention',
+    'LightViTBlock',
     'LookupBlock',
     'LookupGather',
     'LookupInfuse',

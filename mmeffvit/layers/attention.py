@@ -27,6 +27,24 @@ def head_dims_of(embed_dims: int, num_heads: int) -> int:
     return embed_dims // num_heads
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None = None) -> Tensor:
+    """Multi-head attention without projections.
+
+    Args:
+        q (Tensor): Queries ``(B, N, C)``.
+        k (Tensor): Keys ``(B, M, C)``.
+        v (Tensor): Values ``(B, M, C)``.
+        num_heads (int): Number of heads.
+        bias (Tensor, optional): Added to the scores, broadcast to ``(B, heads, N, M)``.
+
+    Returns:
+        Tensor: ``(B, N, C)``.
+    """
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    return out.transpose(1, 2).flatten(2)
+
+
 @MODELS.register_module()
 class SoftmaxAttention(BaseModule):
     """Multi-head attention of every token to every token.

@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..ops import map_to_tokens, tokens_to_map
 from ..ops.layout import Grid, resize_tokens
-from .attention import head_dims_of
+from .attention import attend, head_dims_of
 from .drop import DropPath
 from .init import init_linear
 from .lightvit import BiDimMlp
@@ -364,9 +364,3 @@ def build_token_mlp(kind: str | None, embed_dims: int, token_size: Grid) -> nn.M
     if kind == 'mix':
         return MixMlp(embed_dims, token_size[0] * token_size[1])
     return Mlp(embed_dims, embed_dims) if kind == 'mlp' else None
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int) -> Tensor:
-    """Multi-head attention of queries ``(B, N, C)`` to ``(B, M, C)``, without projections."""
-    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)

@@ -8,9 +8,19 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..ops import map_to_tokens, pad_tokens, tokens_to_map
+from ..ops import (
+    crop_tokens,
+    map_to_tokens,
+    merge_windows,
+    pad_tokens,
+    partition_windows,
+    relative_position_index,
+    tokens_to_map,
+)
 from ..ops.layout import Grid
 from ..registry import MODELS
+from .attention import attend, head_dims_of
+from .drop import DropPath
 from .init import init_linear
 from .patch_merging import PatchMerging
 
@@ -164,3 +174,96 @@ class BiDimMlp(BaseModule):
             summary, summary_weight, self.spatial_select.bias
         )
         return x * (channel_gate * logits.sigmoid())
+
+
+class LightViTAttention(BaseModule):
+    """Window attention of image tokens, plus what a few global tokens gathered and broadcast.
+
+    Args:
+        embed_dims (int): Width C of both streams.
+        num_heads (int): Number of heads.
+        window_size (int): Side of a window; grids that it does not divide are padded with zeros.
+
+    Source: LightViT, section 3.2. The global tokens have queries only: their keys and values, which
+    the authors' code computes, are never used.
+    """
+
+    def __init__(self, embed_dims: int, num_heads: int, window_size: int = 7) -> None:
+        super().__init__()
+        head_dims_of(embed_dims, num_heads)
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims))
+        self.kv_global = init_linear(nn.Linear(embed_dims, 2 * embed_dims))
+        self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
+        self.relative_position_bias_table = nn.Parameter(
+            torch.zeros((2 * window_size - 1) ** 2, num_heads)
+        )
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+        self.register_buffer(
+            'relative_position_index', relative_position_index(window_size), persistent=False
+        )
+
+    def forward(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Attend.
+
+        Args:
+            x (Tensor): Normed image tokens ``(B, H*W, C)``.
+            g (Tensor): Normed global tokens ``(B, T, C)``.
+            grid (tuple[int, int]): ``(H, W)``.
+
+        Returns:
+            tuple: What to add to each.
+        """
+        qkv = self.qkv(x)
+        q, k, v = qkv.chunk(3, dim=-1)
+        C = x.shape[-1]
+        g = attend(F.linear(g, self.qkv.weight[:C], self.qkv.bias[:C]), k, v, self.num_heads)
+        broadcast = attend(q, *self.kv_global(g).chunk(2, dim=-1), self.num_heads)
+        return self.proj(self._in_windows(qkv, grid) + broadcast), self.proj(g)
+
+    def _in_windows(self, qkv: Tensor, grid: Grid) -> Tensor:
+        size = self.window_size
+        qkv, padded_grid = pad_tokens(qkv, grid, size)
+        windows = partition_windows(qkv, padded_grid, size)
+        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
+        bias = bias.view(1, size**2, size**2, -1).permute(0, 3, 1, 2).to(qkv.dtype)
+        out = attend(*windows.flatten(0, 1).chunk(3, dim=-1), self.num_heads, bias)
+        out = merge_windows(out.unflatten(0, windows.shape[:2]), padded_grid, size)
+        return crop_tokens(out, padded_grid, grid)
+
+
+class LightViTBlock(BaseModule):
+    """Attention of both streams, then the gated MLP over both together.
+
+    Args:
+        embed_dims (int): Width C of both streams.
+        num_heads (int): Number of heads.
+        mlp_ratio (int): Hidden width of the MLP over C.
+        drop_path (float): Drop rate of both residual branches.
+        norm_eps (float): Epsilon of both norms.
+        window_size (int): Side of a window.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        mlp_ratio: int = 4,
+        drop_path: float = 0.0,
+        norm_eps: float = 1e-6,
+        window_size: int = 7,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.attn = LightViTAttention(embed_dims, num_heads, window_size)
+        self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
+        self.mlp = BiDimMlp(embed_dims, embed_dims * mlp_ratio)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+        """Image tokens ``(B, H*W, C)`` and global tokens ``(B, T, C)`` to the same shapes."""
+        mixed, update = self.drop_path.together(*self.attn(self.norm1(x), self.norm1(g), grid))
+        both = torch.cat([g + update, x + mixed], dim=1)
+        both = both + self.drop_path(self.mlp(self.norm2(both), grid))
+        return both[:, g.shape[1] :], both[:, : g.shape[1]]

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from ..layers import drop_path_schedule
+from ..layers.lightvit import LightViTBlock
+from ..registry import MODELS
+from .base import find_arch
+from .two_stream import TwoStreamTransformer
+
+#: LightViT (arXiv 2207.05557), table 1.
+LIGHTVIT_ARCHS = {
+    'tiny': dict(embed_dims=(64, 128, 256), depths=(2, 6, 6), num_heads=(2, 4, 8)),
+    'small': dict(embed_dims=(96, 192, 384), depths=(2, 6, 6), num_heads=(3, 6, 12)),
+    'base': dict(embed_dims=(128, 256, 512), depths=(3, 8, 6), num_heads=(4, 8, 16)),
+}
+MLP_RATIOS = (8, 4, 4)
+
+
+@MODELS.register_module()
+class LightViT(TwoStreamTransformer):
+    """LightViT (Huang et al., "Light-Weight Convolution-Free Vision Transformers", 2022).
+
+    The baseline of DualToken-ViT.
+
+    Args:
+        arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, or a dict of ``embed_dims``,
+            ``depths``, ``num_heads`` for three stages.
+        num_tokens (int): Number of global tokens.
+        window_size (int): Side of a window.
+        drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
+        norm_eps (float): Epsilon of block and output norms.
+        **kwargs: See :class:`TwoStreamTransformer`.
+
+    Raises:
+        ValueError: If ``num_tokens`` is not positive.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        *,
+        num_tokens: int = 8,
+        window_size: int = 7,
+        drop_path_rate: float = 0.0,
+        norm_eps: float = 1e-6,
+        **kwargs,
+    ) -> None:
+        if num_tokens < 1:
+            raise ValueError(f'num_tokens={num_tokens} must be at least 1.')
+        arch = find_arch(LIGHTVIT_ARCHS, arch)
+        drop_rates = iter(drop_path_schedule(drop_path_rate, sum(arch['depths'])))
+        blocks = [
+            [
+                LightViTBlock(
+                    embed_dims, num_heads, mlp_ratio, next(drop_rates), norm_eps, window_size
+                )
+                for _ in range(depth)
+            ]
+            for embed_dims, depth, num_heads, mlp_ratio in zip(
+                arch['embed_dims'], arch['depths'], arch['num_heads'], MLP_RATIOS
+            )
+        ]
+        super().__init__(blocks, arch['embed_dims'], num_tokens, norm_eps=norm_eps, **kwargs)
