@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..ops import map_to_tokens, tokens_to_map
+from ..ops import gelu_, map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
 from ..registry import MODELS
 from .init import depthwise_conv, init_linear
@@ -27,7 +26,7 @@ class Mlp(BaseModule):
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Map tokens ``(B, N, C)`` to tokens; the grid is not used."""
-        return self.fc2(F.gelu(self.fc1(x)))
+        return self.fc2(gelu_(self.fc1(x)))
 
 
 @MODELS.register_module()
@@ -57,4 +56,4 @@ class ConvMlp(BaseModule):
 
     def _tail(self, x: Tensor, grid: Grid) -> Tensor:
         x = map_to_tokens(self.dwconv(tokens_to_map(x, grid)))
-        return self.fc2(F.gelu(x))
+        return self.fc2(gelu_(x))

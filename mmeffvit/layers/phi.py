@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..ops import map_to_tokens, tokens_to_map
+from ..ops import depthwise_conv, gelu_, map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
 from ..ops.precision import without_autocast
 from ..registry import MODELS
@@ -113,10 +112,13 @@ class Phi(BaseModule):
         if self.phi_type == 'conv':
             return map_to_tokens(self.conv(tokens_to_map(x, grid)))
         if self.phi_type == 'dwconv':
-            return map_to_tokens(self.dwconv(tokens_to_map(x, grid)))
-        x = F.gelu(self.fc1(x))
-        x = F.gelu(map_to_tokens(self.dwconv(tokens_to_map(x, grid))))
+            return self._convolve(x, grid)
+        x = gelu_(self._convolve(gelu_(self.fc1(x)), grid))
         return self.eca(self.fc2(x))
+
+    def _convolve(self, x: Tensor, grid: Grid) -> Tensor:
+        conv = self.dwconv
+        return map_to_tokens(depthwise_conv(tokens_to_map(x, grid), conv.weight, conv.bias))
 
 
 @MODELS.register_module()

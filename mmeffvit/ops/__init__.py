@@ -1,5 +1,7 @@
 """Functions on tensors; they know nothing of modules, registries or frameworks."""
 
+from .activation import gelu_
+from .depthwise import depthwise_conv
 from .dispatch import available_backends, use_backend
 from .layout import (
     crop_tokens,
@@ -20,11 +22,14 @@ from .window import (
     roll_tokens,
     shifted_window_mask,
 )
+from .window_attention import window_attention
 
 __all__ = [
     'available_backends',
     'crop_tokens',
+    'depthwise_conv',
     'from_quad',
+    'gelu_',
     'lookup_gather',
     'lookup_infuse',
     'map_to_tokens',
@@ -42,4 +47,5 @@ __all__ = [
     'to_quad',
     'tokens_to_map',
     'use_backend',
+    'window_attention',
 ]
