@@ -9,11 +9,21 @@ from mmengine.logging import HistoryBuffer
 
 from ..utils.cli import UserError
 
+try:
+    from numpy._core import multiarray
+except ImportError:  # numpy before 1.26
+    from numpy.core import multiarray
+
 
 def _history_buffer_method(owner: type, name: str):
     if owner is not HistoryBuffer:
         raise pickle.UnpicklingError(f'refused to read {name!r} of {owner!r}')
     return getattr(owner, name)
+
+
+# The name that it answers to in a pickle; a pair of function and name needs torch 2.6.
+_history_buffer_method.__module__ = 'builtins'
+_history_buffer_method.__name__ = _history_buffer_method.__qualname__ = 'getattr'
 
 
 def allow_training_checkpoints() -> None:
@@ -23,16 +33,15 @@ def allow_training_checkpoints() -> None:
     ``getattr``, which is replaced by a look-up that knows nothing else. Calling this twice is
     harmless. It also mends resuming with the original mmengine under torch 2.6 and later.
     """
-    core = np._core if hasattr(np, '_core') else np.core
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
             np.ndarray,
             np.dtype,
-            core.multiarray.scalar,
-            core.multiarray._reconstruct,
+            multiarray.scalar,
+            multiarray._reconstruct,
             *(type(np.dtype(kind)) for kind in (np.float64, np.int64, np.uint32)),
-            (_history_buffer_method, 'builtins.getattr'),
+            _history_buffer_method,
         ]
     )
 
