@@ -19,8 +19,8 @@ test: lint  ## Run the checks and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v -n $(WORKERS) --dist worksteal
 
 lint: setup  ## Check format and style
-	@$(BIN)/ruff format --check --quiet .
-	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
 
 clean:  ## Remove build output and caches; keep .venv, data and work_dirs
 	rm -rf build dist *.egg-info .setup .pytest_cache .ruff_cache
