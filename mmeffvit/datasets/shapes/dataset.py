@@ -41,7 +41,7 @@ class ShapesConfig:
         num_frames (int): Frames of a clip.
         size_range (tuple[int, int]): Least and greatest height and width in pixels. The two are
             drawn independently; multiples of 32 are left out.
-        max_objects (int): Most objects in a scene.
+        max_objects (int): Most objects in a scene; the least is half of it.
         sigma (float): Standard deviation of the noise added for ``denoising`` and ``video``, in
             grey levels of 255.
         seed (int): Seed of the whole dataset.
@@ -56,7 +56,7 @@ class ShapesConfig:
     num_val_clips: int = 8
     num_frames: int = 8
     size_range: tuple[int, int] = (112, 160)
-    max_objects: int = 5
+    max_objects: int = 6
     sigma: float = 25.0
     seed: int = 0
 

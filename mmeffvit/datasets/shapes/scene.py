@@ -310,7 +310,7 @@ def _place_sprites(
     sprites: list[Sprite] = []
     masks: list[np.ndarray] = []
     areas: list[int] = []
-    for _ in range(rng.integers(1, max_objects + 1)):
+    for _ in range(rng.integers((max_objects + 1) // 2, max_objects + 1)):
         for _attempt in range(8):
             radius = min(size) * rng.uniform(*radii)
             kind = int(rng.integers(len(CLASSES))) if label is None else label
@@ -337,7 +337,7 @@ def draw_scene(
     Args:
         rng (np.random.Generator): Source of randomness.
         size (tuple[int, int]): ``(H, W)`` in pixels.
-        max_objects (int): Most objects; their number is drawn from 1 to this.
+        max_objects (int): Most objects; their number is drawn from half of this upwards.
         radii (tuple[float, float]): Least and greatest radius in units of the shorter side.
         label (int, optional): Class of all objects, an index into ``CLASSES``; random if None.
         noise (float, optional): Sensor noise in grey levels; random if None.
