@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from ..ops import (
     relative_position_index,
     roll_tokens,
     shifted_window_mask,
+    window_attention,
 )
 from ..ops.layout import Grid
 from ..registry import MODELS
@@ -72,9 +72,9 @@ class WindowAttention(BaseModule):
         shifts = tuple(size // 2 if self.shift and side > size else 0 for side in padded_grid)
         windows = partition_windows(roll_tokens(x, padded_grid, shifts), padded_grid, size)
         q, k, v = self.project(windows)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=self._bias(windows, padded_grid, shifts).to(q.dtype)
-        )
+        counts = (padded_grid[0] // size, padded_grid[1] // size)
+        visible = self._visible(shifts, x.device) if any(shifts) else None
+        out = window_attention(q, k, v, self._bias(), counts, visible)
         out = self.proj(out.transpose(1, 2).flatten(2)).view_as(windows)
         out = merge_windows(out, padded_grid, size)
         out = roll_tokens(out, padded_grid, (-shifts[0], -shifts[1]))
@@ -85,13 +85,14 @@ class WindowAttention(BaseModule):
         qkv = self.qkv(windows.flatten(0, 1)).unflatten(-1, (3, self.num_heads, -1))
         return qkv.permute(2, 0, 3, 1, 4).unbind(0)
 
-    def _bias(self, windows: Tensor, grid: Grid, shifts: tuple[int, int]) -> Tensor:
-        """Position bias ``(1, heads, N, N)``; with the mask, one per window of the batch."""
+    def _bias(self) -> Tensor:
+        """Position bias ``(heads, N, N)``."""
         N = self.window_size**2
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
-        bias = bias.view(1, N, N, -1).permute(0, 3, 1, 2)
-        if not any(shifts):
-            return bias
-        visible = shifted_window_mask(grid, self.window_size, shifts, windows.device)
-        bias = torch.where(visible[:, None], bias, bias - 100)
-        return bias.expand(windows.shape[0], *bias.shape).flatten(0, 1)
+        return bias.view(N, N, -1).permute(2, 0, 1)
+
+    def _visible(self, shifts: tuple[int, int], device: torch.device) -> Tensor:
+        """Masks ``(2, 2, N, N)`` of inner windows and those of the last row and column."""
+        size = self.window_size
+        mask = shifted_window_mask((2 * size, 2 * size), size, shifts, device)
+        return mask.unflatten(0, (2, 2))

@@ -1,0 +1,139 @@
+"""Attention inside the windows of a grid, with a position bias and the masks of shifted windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from .dispatch import Op
+from .layout import Grid
+from .precision import accurate, without_autocast
+
+#: What hides a pair of tokens that were no neighbours before the shift, as in Swin.
+HIDDEN = -100.0
+#: Bytes of scores that one step of training keeps in cache.
+CHUNK_BYTES = 2**20
+
+
+def _reference(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, windows: Grid, visible: Tensor | None = None
+) -> Tensor:
+    scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5 + bias
+    if visible is not None:
+        rows, columns = windows
+        edges = torch.zeros(rows, columns, 1, *visible.shape[2:], device=q.device, dtype=q.dtype)
+        hidden = HIDDEN * (~visible).to(q.dtype)
+        edges[-1] += hidden[1, 0]
+        edges[:, -1] += hidden[0, 1]
+        scores = (scores.unflatten(0, (-1, rows, columns)) + edges).flatten(0, 2)
+    return scores.softmax(-1) @ v
+
+
+def _fast(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, windows: Grid, visible: Tensor | None = None
+) -> Tensor:
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, bias))
+    if needs_grad and q.device.type == 'cpu':
+        return _WindowAttention.apply(q, k, v, bias, windows, visible)
+    return _forward(q, k, v, bias, windows, visible)
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, windows: Grid, visible: Tensor | None
+) -> Tensor:
+    """Fused attention, once for the inner windows and once for each edge: no mask per window."""
+    bias = bias.to(q.dtype)[None]
+    if visible is None:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    rows, columns = windows
+    inner_rows, last_row = slice(0, rows - 1), slice(rows - 1, rows)
+    inner_columns, last_column = slice(0, columns - 1), slice(columns - 1, columns)
+    q, k, v = (x.unflatten(0, (-1, rows, columns)) for x in (q, k, v))
+    out = torch.empty_like(q)
+    for i, row in enumerate((inner_rows, last_row)):
+        for j, column in enumerate((inner_columns, last_column)):
+            part = (slice(None), row, column)
+            if not q[part].numel():
+                continue
+            mask = bias if (i, j) == (0, 0) else torch.where(visible[i, j], bias, bias + HIDDEN)
+            inputs = (x[part].flatten(0, 2) for x in (q, k, v))
+            out[part] = F.scaled_dot_product_attention(*inputs, attn_mask=mask).view_as(q[part])
+    return out.flatten(0, 2)
+
+
+class _WindowAttention(Function):
+    """A few windows at a time, in cache; of the scores only the softmax is kept."""
+
+    @staticmethod
+    def forward(ctx, q, k, v, bias, windows, visible):
+        count, heads, N, _ = q.shape
+        scale = q.shape[-1] ** -0.5
+        kind = accurate(q).dtype
+        hidden = None if visible is None else HIDDEN * (~visible).to(kind)
+        weights = q.new_empty(count, heads, N, N)
+        out = torch.empty_like(v)
+        with without_autocast(q):
+            for chunk in _chunks(count, heads * N * N * kind.itemsize):
+                scores = (accurate(q[chunk]) * scale) @ accurate(k[chunk]).transpose(-2, -1)
+                scores += bias
+                if hidden is not None:
+                    _hide_edges(scores, hidden, windows, chunk.start)
+                weights[chunk] = torch.softmax(scores, -1)
+                out[chunk] = weights[chunk] @ v[chunk]
+        ctx.save_for_backward(q, k, v, bias, weights)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        q, k, v, bias, all_weights = ctx.saved_tensors
+        scale = q.shape[-1] ** -0.5
+        grads = [torch.empty_like(x) for x in (q, k, v)]
+        bias_grad = torch.zeros_like(bias, dtype=accurate(bias).dtype)
+        for chunk in _chunks(len(q), all_weights[0].numel() * bias_grad.element_size()):
+            part = (accurate(x[chunk]) for x in (q, k, v, all_weights, grad))
+            _backward_chunk(*part, scale, [x[chunk] for x in grads], bias_grad)
+        return *grads, bias_grad.to(bias.dtype), None, None
+
+
+def _backward_chunk(q, k, v, weights, grad, scale, grads, bias_grad) -> None:
+    """Write the gradients of some windows' q, k and v, add to the bias's."""
+    with without_autocast(q):
+        grads[2].copy_(weights.transpose(-2, -1) @ grad)
+        scores_grad = grad @ v.transpose(-2, -1)
+        scores_grad = torch._softmax_backward_data(scores_grad, weights, -1, weights.dtype)
+        bias_grad += scores_grad.sum(0)
+        scores_grad *= scale
+        grads[0].copy_(scores_grad @ k)
+        grads[1].copy_(scores_grad.transpose(-2, -1) @ q)
+
+
+def _chunks(count: int, size: int) -> Iterator[slice]:
+    """Slices of windows whose scores, ``size`` bytes each, stay in cache."""
+    step = max(1, CHUNK_BYTES // size)
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def _hide_edges(scores: Tensor, hidden: Tensor, windows: Grid, start: int) -> None:
+    """Add the masks of the last row and column to the windows from ``start`` on."""
+    rows, columns = windows
+    scores[(-1 - start) % columns :: columns] += hidden[0, 1]
+    for image in range(start // (rows * columns), (start + len(scores)) // (rows * columns) + 1):
+        first = max(0, (image + 1) * rows * columns - columns - start)
+        last = max(0, (image + 1) * rows * columns - start)
+        scores[first:last] += hidden[1, 0]
+
+
+#: Attention inside windows.
+#:
+#: ``window_attention(q, k, v, bias, windows, visible=None)`` with queries, keys and values
+#: ``(B * rows * columns, heads, N, D)``, windows in row-major order, the position bias
+#: ``(heads, N, N)``, the number of windows ``(rows, columns)`` and, where the grid was rolled, the
+#: boolean masks ``(2, 2, N, N)`` of the inner windows, the last column, the last row, the corner.
+window_attention = Op('window_attention', _reference, _fast)
