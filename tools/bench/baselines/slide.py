@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from mmeffvit.layers import SlideAttention
 
+Conv = tuple[Tensor, Tensor]
 KINDS = ('public', 'merged', 'im2col')
 
 
@@ -28,29 +29,49 @@ def as_published(model: nn.Module, kind: str) -> nn.Module:
     return model
 
 
+def attend(q: Tensor, k: Tensor, v: Tensor, banks: list[Conv], rpb: Tensor, size: int) -> Tensor:
+    """The op on NCHW maps.
+
+    Args:
+        q (Tensor): Scaled queries ``(B * heads, D, H, W)``.
+        k (Tensor): Keys.
+        v (Tensor): Values.
+        banks (list): Kernels ``(D * K, 1, k, k)`` and biases of the convolutions to add up; none
+            for im2col.
+        rpb (Tensor): ``(1, heads, 1, K, 1, 1)``.
+        size (int): Side of the window.
+    """
+
+    def taps(x: Tensor) -> Tensor:
+        if not banks:
+            return F.unfold(x, size, padding=size // 2).view(shape)
+        maps = [F.conv2d(x, *bank, padding=size // 2, groups=x.shape[1]) for bank in banks]
+        return (maps[0] if len(maps) == 1 else maps[0] + maps[1]).view(shape)
+
+    heads, D, grid = rpb.shape[1], q.shape[1], q.shape[2:]
+    shape = (-1, heads, D, size**2, *grid)
+    keys, values = taps(k), taps(v)
+    if banks:
+        keys = keys + rpb
+    weights = (q.view(-1, heads, D, 1, *grid) * keys).sum(2, keepdim=True).softmax(3)
+    return (weights * values).sum(3)
+
+
+def banks_of(layer: SlideAttention, kind: str) -> list[Conv]:
+    """What :func:`attend` convolves with."""
+    fixed, learned = layer.dep_conv, layer.dep_conv1
+    if kind == 'public':
+        return [(fixed.weight, fixed.bias), (learned.weight, learned.bias)]
+    if kind == 'merged':
+        return [(fixed.weight + learned.weight, fixed.bias + learned.bias)]
+    return []
+
+
 def _attention(self: SlideAttention, x: Tensor, grid, carrier=None) -> Tensor:
     B, N, C = x.shape
-    heads, D, taps = self.num_heads, self.head_dims, self.kernel_size**2
+    heads, D = self.num_heads, self.head_dims
     qkv = self.qkv(x).view(B, *grid, 3 * C).permute(0, 3, 1, 2).reshape(B * heads, 3 * D, *grid)
     q, k, v = (part.contiguous() for part in qkv.chunk(3, dim=1))
-    q = (q * self.scale).view(B, heads, D, 1, *grid)
-    keys, values = (_taps(self, t).view(B, heads, D, taps, *grid) for t in (k, v))
-    if self.kind != 'im2col':
-        keys = keys + self.relative_position_bias_table
-    weights = (q * keys).sum(2, keepdim=True).softmax(3)
-    out = (weights * values).sum(3).permute(0, 3, 4, 1, 2).reshape(B, N, C)
-    return self.proj(out)
-
-
-def _taps(self: SlideAttention, x: Tensor) -> Tensor:
-    size, groups = self.kernel_size, x.shape[1]
-    if self.kind == 'im2col':
-        return F.unfold(x, size, padding=size // 2)
-
-    def convolve(weight: Tensor, bias: Tensor) -> Tensor:
-        return F.conv2d(x, weight, bias, padding=size // 2, groups=groups)
-
-    fixed, learned = self.dep_conv, self.dep_conv1
-    if self.kind == 'merged':
-        return convolve(fixed.weight + learned.weight, fixed.bias + learned.bias)
-    return convolve(fixed.weight, fixed.bias) + convolve(learned.weight, learned.bias)
+    banks = banks_of(self, self.kind)
+    out = attend(q * self.scale, k, v, banks, self.relative_position_bias_table, self.kernel_size)
+    return self.proj(out.permute(0, 3, 4, 1, 2).reshape(B, N, C))
