@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -340,8 +341,10 @@ class Console:
                     process.wait(timeout=1 if self.live else HEARTBEAT)
                 except subprocess.TimeoutExpired:
                     self._pulse(read_from(start), time.monotonic() - since)
+            print(self._erase(), end='', flush=True)
             if process.returncode:
-                raise SetupError(f'{diagnose(read_from(start))} (log: {LOG})')
+                reason = diagnose(read_from(start), process.returncode)
+                raise SetupError(f'{reason} (log: {LOG})')
 
     def _pulse(self, output: str, seconds: float) -> None:
         line = f'      {clock(time.monotonic() - self.started)}  {progress(output, seconds)}'
@@ -371,11 +374,13 @@ def progress(output: str, seconds: float) -> str:
     return words[-1] if words else ''
 
 
-def diagnose(output: str) -> str:
-    """Find the reason of a failure in what the command printed."""
+def diagnose(output: str, code: int = 1) -> str:
+    """Find the reason of a failure in what a command printed and in its exit code."""
     for sign, reason in FAILURES.items():
         if sign in output:
             return reason
+    if code < 0:
+        return f'{signal.Signals(-code).name} ended a command; was memory short?'
     lines = [line.strip() for line in output.splitlines() if 'error' in line.lower()]
     return lines[-1][:200] if lines else 'a command failed without a message'
 

@@ -150,6 +150,12 @@ def test_failed_command_gives_its_reason_and_the_log(setup_env):
     assert 'collecting' in setup_env.LOG.read_text()
 
 
+def test_killed_command_is_told_from_a_failed_one(setup_env):
+    code = 'import os, signal; os.kill(os.getpid(), signal.SIGKILL)'
+    with pytest.raises(setup_env.SetupError, match='SIGKILL ended a command'):
+        setup_env.Console(steps=1).run([sys.executable, '-c', code])
+
+
 def test_known_failures_are_told_in_plain_words(setup_env):
     output = (
         'ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device'
