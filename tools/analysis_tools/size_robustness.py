@@ -28,7 +28,7 @@ from mmeffvit.datasets.shapes.scene import draw_scene
 from mmeffvit.layers.lookup import REUSE_NORMS
 from mmeffvit.utils.cli import UserError, run_cli
 
-SIDE, PATCH, TRAINED = 64, 4, 4
+SIDE, PATCH, TRAINED, WIDTH = 64, 4, 4, 64
 #: Side of the image over SIDE, side of the compressed grid.
 TESTED = ((1, 4), (1, 8), (2, 4), (2, 8))
 BATCH = 16
@@ -39,8 +39,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument('--steps', type=int, default=800, help='training steps per model')
-    parser.add_argument('--images', type=int, default=1600, help='training images')
+    parser.add_argument('--steps', type=int, default=500, help='training steps per model')
+    parser.add_argument('--images', type=int, default=800, help='training images')
     parser.add_argument('--val-images', type=int, default=100)
     parser.add_argument('--seeds', type=int, nargs='+', default=[0])
     parser.add_argument('--out-tokens', choices=OUT_TOKENS, default='lookup')
@@ -76,7 +76,7 @@ class Segmentor(nn.Module):
     def __init__(self, reuse_norm: str, out_tokens: str) -> None:
         super().__init__()
         self.backbone = LookupViT(
-            dict(embed_dims=96, depth=4, num_heads=3),
+            dict(embed_dims=WIDTH, depth=3, num_heads=2),
             (TRAINED, TRAINED),
             img_size=SIDE,
             patch_size=PATCH,
@@ -86,7 +86,7 @@ class Segmentor(nn.Module):
         for module in self.backbone.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-        self.head = nn.Conv2d(96, len(CLASSES) + 1, 1)
+        self.head = nn.Conv2d(WIDTH, len(CLASSES) + 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits ``(B, classes, H, W)`` for images ``(B, 3, H, W)``."""

@@ -1,0 +1,23 @@
+_base_ = [
+    '_base_/models/retinanet_plain.py',
+    'mmdet::_base_/datasets/coco_detection.py',
+    '_base_/schedules/coco_1x_adamw.py',
+    'mmdet::_base_/default_runtime.py',
+]
+
+# The paper has no detection: the lookup tokens of the last block are the map.
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmeffvit.LookupViT',
+        arch='base',
+        compressed_ratio=4,
+        drop_path_rate=0.1,
+        with_cp=True,
+    ),
+    neck=dict(in_channels=768),
+)
+optim_wrapper = dict(
+    optimizer=dict(weight_decay=0.05),
+    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=dict(position=dict(decay_mult=0.0))),
+)

@@ -1,0 +1,27 @@
+_base_ = [
+    '_base_/models/upernet_pyramid.py',
+    'mmseg::_base_/datasets/ade20k.py',
+    '_base_/schedules/ade20k_160k_adamw.py',
+    'mmseg::_base_/default_runtime.py',
+]
+
+# The paper has no segmentation: lookup tokens of four blocks are resized to four strides, as
+# mmseg's plain ViTs do.
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmeffvit.LookupViT',
+        arch='base',
+        img_size=512,
+        compressed_ratio=4,
+        drop_path_rate=0.1,
+        out_indices=(2, 5, 8, 11),
+    ),
+    neck=dict(
+        type='MultiLevelNeck', in_channels=[768] * 4, out_channels=768, scales=[4, 2, 1, 0.5]
+    ),
+    decode_head=dict(in_channels=[768] * 4),
+    auxiliary_head=dict(in_channels=768, in_index=3),
+)
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(position=dict(decay_mult=0.0))))
+train_dataloader = dict(batch_size=2)
