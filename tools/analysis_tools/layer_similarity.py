@@ -1,0 +1,196 @@
+#!/usr/bin/env python
+"""Measure how alike the attention layers of a backbone are: which of them could be skipped?
+
+    tools/analysis_tools/layer_similarity.py configs/upernet_vit_s_ade20k.py images/ \
+        --checkpoint vit_s.pth --out similarity
+
+Any config with a ViT-like backbone will do. Writes <out>/features.csv (CKA of the layers' outputs),
+<out>/attention.csv (cosine between the attention maps of the layers that have one) and
+<out>/similarity.png, and suggests a range of layers to skip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from mmeffvit.analysis.attention_probe import ATTENTION, AttentionProbe, has_class_token
+from mmeffvit.analysis.cka import (
+    MIN_BATCH,
+    MinibatchCKA,
+    cosine_similarity,
+    linear_cka,
+    suggest_range,
+)
+from mmeffvit.checkpoints import read_state
+from mmeffvit.engine.scopes import activate_scope
+from mmeffvit.utils.cli import UserError, run_cli
+
+SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', type=Path)
+    parser.add_argument('images', type=Path, help='folder, searched recursively')
+    parser.add_argument('--checkpoint', help='weights of the model, or of the backbone alone')
+    parser.add_argument('--out', type=Path, default=Path('similarity'))
+    parser.add_argument('--size', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'))
+    parser.add_argument('--batch-size', type=int, default=16, help=f'at least {MIN_BATCH}')
+    parser.add_argument('--max-images', type=int, default=512)
+    parser.add_argument('--exact', action='store_true', help='CKA over all images at once')
+    parser.add_argument('--threshold', type=float, default=0.8, help='of the suggestion')
+    parser.add_argument('--heads', choices=('mean', 'concat'), default='mean')
+    parser.add_argument('--layers', default=ATTENTION, help='regular expression of module names')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, write, print."""
+    args = parse_args()
+    if args.batch_size < MIN_BATCH:
+        raise UserError(f'--batch-size {args.batch_size} is too small; use {MIN_BATCH} or more.')
+    paths = image_paths(args.images)[: args.max_images]
+    if len(paths) < MIN_BATCH:
+        raise UserError(f'{args.images} has {len(paths)} images; at least {MIN_BATCH} are needed.')
+    backbone, mean, std = load_backbone(args.config, args.checkpoint)
+    backbone.to(args.device)
+    try:
+        probe = AttentionProbe(backbone, args.layers, args.heads, has_class_token(backbone))
+    except ValueError as error:
+        raise UserError(f'{error} Name the attention layers by --layers.') from None
+
+    estimate, kept, cosine, count = MinibatchCKA(), [], 0.0, 0
+    batches = [paths[i : i + args.batch_size] for i in range(0, len(paths), args.batch_size)]
+    with probe, torch.no_grad():
+        for batch in track(batches, 'images', console=Console(stderr=True)):
+            if len(batch) < MIN_BATCH and not args.exact:
+                continue  # too few for the unbiased estimator
+            backbone(load_images(batch, args.size, mean, std).to(args.device))
+            features = [probe.features[name] for name in probe.layers]
+            if args.exact:
+                kept.append([layer.flatten(1).cpu() for layer in features])
+            else:
+                estimate.update(features)
+            if probe.maps:
+                cosine = cosine + cosine_similarity(list(probe.maps.values())).cpu()
+            count += len(batch)
+    cka = linear_cka([torch.cat(layer) for layer in zip(*kept)]) if args.exact else None
+    cka = estimate.result() if cka is None else cka
+    tables = {'features': (probe.layers, cka)}
+    if probe.maps:
+        tables['attention'] = (list(probe.maps), cosine / count)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, (layers, values) in tables.items():
+        write_csv(args.out / f'{name}.csv', layers, values)
+    draw(args.out / 'similarity.png', tables)
+    report(cka, args.threshold)
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """Images under a folder, sorted."""
+    if not folder.is_dir():
+        raise UserError(f'{folder} is not a folder; give one with images.')
+    return sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
+
+
+def load_backbone(path: Path, checkpoint: str | None) -> tuple[nn.Module, Tensor, Tensor]:
+    """The backbone of a config in eval mode, and its images' mean and deviation (RGB)."""
+    if not path.is_file():
+        raise UserError(f'There is no config at {path}.')
+    config = Config.fromfile(path)
+    activate_scope(config)
+    from mmengine.registry import MODELS, init_default_scope
+
+    init_default_scope(config.default_scope)
+    if 'backbone' not in config.get('model', {}):
+        raise UserError(f'The model of {path} has no backbone.')
+    backbone = MODELS.build(config.model.backbone).eval()
+    if checkpoint:
+        try:
+            state = read_state(checkpoint)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        inner = {k.removeprefix('backbone.'): v for k, v in state.items() if 'backbone.' in k}
+        wrong = backbone.load_state_dict(inner or state, strict=False)
+        if wrong.missing_keys:
+            raise UserError(
+                f'{checkpoint} lacks {len(wrong.missing_keys)} weights of the backbone, such as '
+                f'{wrong.missing_keys[0]}; convert it by tools/convert_checkpoint.py.'
+            )
+    processor = {**config.get('data_preprocessor', {}), **config.model.get('data_preprocessor', {})}
+    mean, std = (torch.tensor(processor.get(key, (v,) * 3)) for key, v in (('mean', 0), ('std', 1)))
+    return backbone, mean.view(3, 1, 1), std.view(3, 1, 1)
+
+
+def load_images(paths: list[Path], size: tuple[int, int], mean: Tensor, std: Tensor) -> Tensor:
+    """Normalised RGB images ``(m, 3, H, W)`` of one size."""
+    import mmcv
+
+    images = []
+    for path in paths:
+        image = mmcv.imread(str(path), channel_order='rgb')
+        if image is None:
+            raise UserError(f'{path} cannot be read as an image; remove it.')
+        image = mmcv.imresize(image, tuple(size)[::-1], interpolation='bicubic')
+        images.append((torch.from_numpy(image).permute(2, 0, 1).float() - mean) / std)
+    return torch.stack(images)
+
+
+def write_csv(path: Path, layers: list[str], values: Tensor) -> None:
+    """A square table with the layers' names."""
+    with path.open('w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['layer', *layers])
+        for name, row in zip(layers, values.tolist()):
+            writer.writerow([name, *(f'{value:.6f}' for value in row)])
+
+
+def draw(path: Path, tables: dict[str, tuple[list[str], Tensor]]) -> None:
+    """Heat maps side by side."""
+    import matplotlib
+
+    matplotlib.use('Agg')
+    from matplotlib import pyplot as plt
+
+    titles = {'features': 'CKA of attention outputs', 'attention': 'Cosine of attention maps'}
+    figure, axes = plt.subplots(1, len(tables), figsize=(6 * len(tables), 5), squeeze=False)
+    for axis, (name, (layers, values)) in zip(axes[0], tables.items()):
+        image = axis.imshow(values, vmin=0, vmax=1, cmap='viridis')
+        labels = [layer.removesuffix('.attn') for layer in layers]
+        axis.set_xticks(range(len(labels)), labels, rotation=90)
+        axis.set_yticks(range(len(labels)), labels)
+        axis.set_title(titles[name])
+        figure.colorbar(image, ax=axis)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def report(cka: Tensor, threshold: float) -> None:
+    """Print each layer's mean similarity to those before it, and a range to skip."""
+    for layer in range(1, len(cka)):
+        print(f'layer {layer}: mean CKA with the layers before it {cka[layer, :layer].mean():.3f}')
+    found = suggest_range(cka, threshold)
+    if found is None:
+        print(f'no two neighbours have CKA above {threshold}: nothing to skip')
+    else:
+        print(f'suggested skip_layers: {found[0]} to {found[1]} (source: layer {found[0] - 1})')
+
+
+if __name__ == '__main__':
+    run_cli(main)
