@@ -12,7 +12,6 @@ model = dict(
         _delete_=True,
         type='mmeffvit.LookupViT',
         arch='base',
-        img_size=512,
         compressed_ratio=4,
         drop_path_rate=0.1,
         out_indices=(2, 5, 8, 11),

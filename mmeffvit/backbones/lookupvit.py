@@ -29,8 +29,8 @@ class LookupViT(Backbone):
         arch (str | dict): The widths of ViT, ``'tiny'``, ``'small'``, ``'base'`` (the paper's),
             ``'large'``, or a dict of ``embed_dims``, ``depth``, ``num_heads`` and, optionally,
             ``mlp_ratio`` (4) and ``lookup_mlp_div`` (2).
-        compressed_size (Sequence[int], optional): Grid ``(h, w)`` of the compressed tokens,
-            ``(t, h, w)`` for videos.
+        compressed_size (int | Sequence[int], optional): Grid ``(h, w)`` of the compressed tokens,
+            ``(t, h, w)`` for videos; one number for all axes.
         compressed_ratio (int, optional): Without ``compressed_size``: side of the lookup grid over
             that of the compressed grid, rounded down; 5x5 if neither is given. Dense prediction
             best keeps the ratio of pre-training.
@@ -76,7 +76,7 @@ class LookupViT(Backbone):
     def __init__(
         self,
         arch: str | dict = 'base',
-        compressed_size: Sequence[int] | None = None,
+        compressed_size: int | Sequence[int] | None = None,
         compressed_ratio: int | None = None,
         *,
         img_size: int | Sequence[int] = 224,
@@ -151,11 +151,14 @@ class LookupViT(Backbone):
             self.fuse = self._per_output(_fusion, embed_dims)
         self.freeze()
 
-    def set_compressed_size(self, size: Sequence[int] | None, ratio: int | None = None) -> None:
+    def set_compressed_size(
+        self, size: int | Sequence[int] | None, ratio: int | None = None
+    ) -> None:
         """Choose the grid of compressed tokens; no weight changes.
 
         Args:
-            size (Sequence[int], optional): ``(h, w)``, or ``(t, h, w)`` for videos.
+            size (int | Sequence[int], optional): ``(h, w)``, ``(t, h, w)`` for videos, or one
+                number for all axes.
             ratio (int, optional): Without ``size``: side of the lookup grid over that of the
                 compressed grid.
 
@@ -163,7 +166,9 @@ class LookupViT(Backbone):
             ValueError: If they are not positive, or ``size`` has the wrong number of axes.
         """
         if size is None and ratio is None:
-            size = (5,) * self.num_axes
+            size = 5
+        if isinstance(size, int):
+            size = (size,) * self.num_axes
         if size is not None and (len(size) != self.num_axes or min(size) < 1):
             raise ValueError(
                 f'compressed_size={tuple(size)} must be {self.num_axes} positive numbers.'

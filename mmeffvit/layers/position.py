@@ -68,3 +68,14 @@ class PositionEmbedding(nn.Module):
         return x + resize_position_embedding(
             self.weight, self.grid, grid, self.mode, self.num_extra_tokens
         )
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Resize the table of another square grid, such as that of pre-training at 224 pixels."""
+        stored = state_dict.get(f'{prefix}weight')
+        if stored is not None and len(self.grid) == 2 and stored.shape[1] != self.weight.shape[1]:
+            side = math.isqrt(max(0, stored.shape[1] - self.num_extra_tokens))
+            if side * side + self.num_extra_tokens == stored.shape[1]:
+                state_dict[f'{prefix}weight'] = resize_position_embedding(
+                    stored, (side, side), self.grid, self.mode, self.num_extra_tokens
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args)

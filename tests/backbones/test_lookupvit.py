@@ -144,6 +144,7 @@ def test_ratio_keeps_the_aspect_and_size_wins():
     assert model.compressed_grid((2, 9)) == (1, 2)
     assert LookupViT(TINY, [3, 4], 4).compressed_grid((50, 84)) == (3, 4)
     assert LookupViT(TINY).compressed_grid((14, 14)) == (5, 5)
+    assert LookupViT(TINY, 3).compressed_grid((14, 14)) == (3, 3)
 
 
 @pytest.mark.parametrize('out_tokens', ['lookup', 'add', 'concat'])
