@@ -5,7 +5,8 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-EXTRAS = ('det', 'seg', 'cls', 'openmmlab', 'tests', 'docs')
+TASKS = ('det', 'seg', 'cls', 'denoise')
+EXTRAS = (*TASKS, 'openmmlab', 'tests', 'docs')
 
 
 def read_requirements(name: str) -> list[str]:
@@ -27,7 +28,7 @@ def read_version() -> str:
 
 
 extras = {name: read_requirements(name) for name in EXTRAS}
-extras['all'] = sorted({*extras['det'], *extras['seg'], *extras['cls']})
+extras['all'] = sorted({line for name in TASKS for line in extras[name]})
 
 setup(
     name='mmeffvit',

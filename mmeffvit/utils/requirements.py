@@ -1,4 +1,4 @@
-"""A missing OpenMMLab library is answered with the command that installs it."""
+"""A missing library is answered with the command that installs it."""
 
 from importlib.util import find_spec
 
@@ -9,6 +9,7 @@ EXTRAS = {
     'mmdet': 'det',
     'mmseg': 'seg',
     'mmpretrain': 'cls',
+    'skimage': 'denoise',
 }
 #: Distributions whose name is not the module's, as mmengine's messages give them.
 _MODULES = {'mmsegmentation': 'mmseg'}
@@ -33,7 +34,7 @@ def require(*modules: str) -> None:
 
 
 def explain_import_error(error: ImportError) -> str | None:
-    """Say in one sentence what to install, if a library of the family is what is missing.
+    """Say in one sentence what to install, if a library of ``EXTRAS`` is what is missing.
 
     Args:
         error (ImportError): From an import, from :func:`require`, or from mmengine when a config
