@@ -1,5 +1,6 @@
 """Hosts, and one file per family; each returns a tuple of maps for ``out_indices``."""
 
+from .cswin import CSWinTransformer
 from .dualtoken import DualTokenViT
 from .lightvit import LightViT
 from .lookupvit import LookupViT
@@ -7,13 +8,14 @@ from .pvt import PVT, PVTv2
 from .pyramid import PyramidTransformer
 from .quadtree import QuadTreeTransformer
 from .skipat import SkipAtPVT, SkipAtViT
-from .slide import SlidePVT, SlidePVTv2, SlideSwin
+from .slide import SlideCSwin, SlidePVT, SlidePVTv2, SlideSwin
 from .swin import SwinTransformer
 from .two_stream import TwoStreamTransformer
 from .vit import VisionTransformer
 
 __all__ = [
     'PVT',
+    'CSWinTransformer',
     'DualTokenViT',
     'LightViT',
     'LookupViT',
@@ -22,6 +24,7 @@ __all__ = [
     'QuadTreeTransformer',
     'SkipAtPVT',
     'SkipAtViT',
+    'SlideCSwin',
     'SlidePVT',
     'SlidePVTv2',
     'SlideSwin',

@@ -1,4 +1,4 @@
-"""Slide-Transformers: Slide attention in the first stages of Swin, PVT and PVT v2.
+"""Slide-Transformers: Slide attention in the first stages of Swin, PVT, PVT v2 and CSWin.
 
 With ``num_slide_stages=0`` each is its baseline, in the same code.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..layers.build import AttentionConfig
 from ..registry import MODELS
 from .base import find_arch
+from .cswin import CSWinTransformer, stripe_attentions
 from .pvt import PVT, PVTv2, spatial_reduction_attentions
 from .swin import SWIN_ARCHS, SwinTransformer, window_attentions
 
@@ -109,4 +110,29 @@ class SlidePVTv2(PVTv2):
         **kwargs,
     ) -> None:
         attentions = slide_first(spatial_reduction_attentions(), num_slide_stages, slide)
+        super().__init__(arch, **{**dict(attentions=attentions), **kwargs})
+
+
+@MODELS.register_module()
+class SlideCSwin(CSWinTransformer):
+    """Slide-CSwin (Pan et al., CVPR 2023), inferred: which blocks the authors replaced is unknown.
+
+    As in their other models, all blocks of the first two stages; parameters and FLOPs are then
+    within 1 % of those published.
+
+    Args:
+        arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, or the host's arguments.
+        num_slide_stages (int): Stages with Slide attention; the others keep CSWin's stripes.
+        slide (dict, optional): Options of :class:`~mmeffvit.layers.SlideAttention`.
+        **kwargs: See :class:`CSWinTransformer`.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'tiny',
+        num_slide_stages: int = 2,
+        slide: dict | None = None,
+        **kwargs,
+    ) -> None:
+        attentions = slide_first(stripe_attentions(), num_slide_stages, slide)
         super().__init__(arch, **{**dict(attentions=attentions), **kwargs})

@@ -3,6 +3,7 @@
 from .attention import SoftmaxAttention, SpatialReductionAttention
 from .block import TransformerBlock
 from .carrier import Carrier
+from .cswin import CrossShapedWindowAttention
 from .drop import DropPath, drop_path_schedule
 from .dualtoken import DualTokenAttention, DualTokenBlock
 from .lightvit import BiDimMlp, ConvStem, DualPatchMerging, LightViTAttention, LightViTBlock
@@ -21,6 +22,7 @@ __all__ = [
     'Carrier',
     'ConvMlp',
     'ConvStem',
+    'CrossShapedWindowAttention',
     'DropPath',
     'DualPatchMerging',
     'DualTokenAttention',

@@ -9,7 +9,7 @@ import torch
 from goldens import load_golden
 
 from mmeffvit.analysis import count_complexity
-from mmeffvit.backbones import SlidePVT, SlidePVTv2, SlideSwin, SwinTransformer
+from mmeffvit.backbones import SlideCSwin, SlidePVT, SlidePVTv2, SlideSwin, SwinTransformer
 from mmeffvit.layers import SlideAttention
 
 TINY = dict(embed_dims=8, depths=(1, 1, 2, 1), num_heads=(1, 2, 2, 4))
@@ -86,15 +86,28 @@ def test_slide_pvtv2_has_the_published_size_and_cost(arch, params, gmacs):
     assert count_complexity(model).macs == pytest.approx(gmacs * 1e9, rel=0.002)
 
 
+@pytest.mark.parametrize(
+    ('arch', 'stages', 'params', 'gmacs'),
+    [('small', 2, 35, 6.9), ('base', 2, 78, 15.0), ('tiny', 0, 23, 4.3), ('base', 0, 78, 15.0)],
+)
+def test_slide_cswin_is_near_the_published_size_and_cost(arch, stages, params, gmacs):
+    with torch.device('meta'):
+        model = SlideCSwin(arch, num_slide_stages=stages)
+    head = (model.stages[-1].norm.weight.numel() + 1) * HEAD
+    assert (_params(model) + head) / 1e6 == pytest.approx(params, abs=0.7)
+    assert count_complexity(model).macs == pytest.approx(gmacs * 1e9, rel=0.015)
+
+
 def _models() -> dict:
     return {
         'swin': SlideSwin(TINY),
         'pvt': SlidePVT(TINY_PYRAMID),
         'pvtv2': SlidePVTv2(TINY_PYRAMID),
+        'cswin': SlideCSwin(dict(embed_dims=8, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2))),
     }
 
 
-@pytest.mark.parametrize('name', ['swin', 'pvt', 'pvtv2'])
+@pytest.mark.parametrize('name', ['swin', 'pvt', 'pvtv2', 'cswin'])
 @pytest.mark.parametrize('size', [(64, 96), (150, 203), (33, 1), (1, 1)])
 def test_any_size(name, size):
     torch.manual_seed(0)
@@ -138,7 +151,7 @@ def test_nothing_that_the_authors_code_refuses_is_refused():
         SlideAttention(8, 2, kernel_size=4)
 
 
-@pytest.mark.parametrize('name', ['swin', 'pvt', 'pvtv2'])
+@pytest.mark.parametrize('name', ['swin', 'pvt', 'pvtv2', 'cswin'])
 def test_deploy_form_of_a_backbone(name):
     torch.manual_seed(0)
     model = _models()[name].eval()

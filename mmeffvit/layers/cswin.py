@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..ops.layout import Grid
+from ..registry import MODELS
+from .attention import head_dims_of
+from .carrier import Carrier
+from .init import depthwise_conv, init_linear
+
+
+@MODELS.register_module()
+class CrossShapedWindowAttention(BaseModule):
+    """Attention in vertical stripes for half of the heads, in horizontal ones for the other half
+    (Dong et al., "CSWin Transformer", CVPR 2022), with a depthwise convolution of the values inside
+    each stripe as position encoding.
+
+    A side that the stripes do not divide is padded with zeros; padded tokens are keys like others.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        num_heads (int): Number of heads, even unless the stripe is the whole map.
+        qkv_bias (bool): Whether the query, key and value projections have biases.
+        stripe_width (int, optional): Width of the stripes; None for one window, the whole map.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        stripe_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        branches = 1 if stripe_width is None else 2
+        self.head_dims = head_dims_of(embed_dims, num_heads)
+        if num_heads % branches:
+            raise ValueError(f'num_heads={num_heads} must be even: half of them per direction.')
+        self.stripe_width = stripe_width
+        self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias))
+        self.lepe = nn.ModuleList(depthwise_conv(embed_dims // branches) for _ in range(branches))
+        self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
+
+    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
+        """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        qkv = self.qkv(x).unflatten(-1, (3, len(self.lepe), -1)).unflatten(1, grid)
+        out = [
+            self._attend(qkv[:, :, :, :, i], conv, grid, vertical=i == 0)
+            for i, conv in enumerate(self.lepe)
+        ]
+        return self.proj(torch.cat(out, -1).flatten(1, 2))
+
+    def _attend(self, qkv: Tensor, lepe: nn.Conv2d, grid: Grid, vertical: bool) -> Tensor:
+        """One direction: ``(B, H, W, 3, c)`` to ``(B, H, W, c)``."""
+        H, W = grid
+        width = self.stripe_width
+        h, w = grid if width is None else (H, width) if vertical else (width, W)
+        qkv = F.pad(qkv, (0, 0, 0, 0, 0, -W % w, 0, -H % h))
+        rows, columns = qkv.shape[1] // h, qkv.shape[2] // w
+        windows = qkv.unflatten(2, (columns, w)).unflatten(1, (rows, h)).transpose(2, 3)
+        windows = windows.flatten(0, 2)  # (B * windows, h, w, 3, c)
+        value_map = windows[:, :, :, 2]
+        q, k, v = windows.unflatten(-1, (-1, self.head_dims)).flatten(1, 2).unbind(2)
+        out = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)))
+        out = out.transpose(1, 2).reshape(value_map.shape)
+        out = out + lepe(value_map.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        out = out.unflatten(0, (-1, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return out[:, :H, :W]
