@@ -22,8 +22,12 @@ def _reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _fast(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     helps = x.device.type == 'cpu' and weight.shape[-1] > 3 and torch.is_grad_enabled()
-    if not helps or torch.is_autocast_enabled('cpu'):
+    if not helps:
         return _reference(x, weight, bias)
+    if torch.is_autocast_enabled('cpu'):
+        dtype = torch.get_autocast_dtype('cpu')
+        x, weight = x.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
     return _DepthwiseConv.apply(x, weight, bias)
 
 
@@ -54,14 +58,15 @@ def _weight_gradient(x: Tensor, grad: Tensor, kernel_size: int) -> Tensor:
     shape, reach = (B, H + 2 * ring, W + 2 * ring, C), (radius - 1) * (W + 2 * ring + 1) * C
     size = shape[0] * shape[1] * shape[2] * shape[3]
     inner = (slice(None), slice(ring, ring + H), slice(ring, ring + W))
-    buffer = x.new_zeros(size + 2 * reach)
+    dtype = torch.promote_types(x.dtype, torch.float32)  # half precision is summed in float32
+    buffer = x.new_zeros(size + 2 * reach, dtype=dtype)
     buffer[reach : reach + size].view(shape)[inner] = x.permute(0, 2, 3, 1)
-    padded = x.new_zeros(shape)
+    padded = x.new_zeros(shape, dtype=dtype)
     padded[inner] = grad.permute(0, 2, 3, 1)
     padded = padded.permute(0, 3, 1, 2)
 
     out = x.new_empty(C, 1, kernel_size, kernel_size)
-    window = x.new_empty(C, 1, 3, 3)
+    window = x.new_empty(C, 1, 3, 3, dtype=dtype)
     for i in range(0, kernel_size - 2, 2):
         for j in range(0, kernel_size - 2, 2):
             shift = reach + ((i - radius + 1) * shape[2] + j - radius + 1) * C

@@ -38,3 +38,18 @@ def test_frozen_inputs_get_no_gradient():
     x, weight = torch.randn(1, 2, 4, 4), torch.randn(2, 1, 5, 5, requires_grad=True)
     depthwise_conv(x, weight).sum().backward()
     assert x.grad is None and weight.grad is not None
+
+
+def test_autocast():
+    torch.manual_seed(0)
+    inputs = [torch.randn(2, 4, 6, 7), torch.randn(4, 1, 5, 5), torch.randn(4)]
+    grads = []
+    for backend in ('reference', 'torch'):
+        leaves = [tensor.clone().requires_grad_() for tensor in inputs]
+        with torch.autocast('cpu', torch.bfloat16):
+            out = depthwise_conv(*leaves, backend=backend)
+        assert out.dtype == torch.bfloat16
+        grads.append(torch.autograd.grad(out.float().square().sum(), leaves))
+    for actual, expected in zip(*grads):
+        assert actual.dtype == torch.float32
+        assert (actual - expected).abs().max() < 0.02 * expected.abs().max()
