@@ -301,7 +301,7 @@ class Console:
     """
 
     def __init__(self, steps: int) -> None:
-        self.steps, self.number = steps, 0
+        self.steps, self.number, self.started = steps, 0, time.monotonic()
         self.live = sys.stdout.isatty()
 
     @contextmanager
