@@ -185,20 +185,10 @@ def _tap_maps(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return out + bias.transpose(1, 2).repeat(x.shape[0], 1, 1).unsqueeze(-1)
 
 
-def _fast(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    key_weight: Tensor,
-    value_weight: Tensor,
-    key_bias: Tensor,
-    value_bias: Tensor,
-    outside: Tensor | None,
-) -> Tensor:
-    tensors = (q, k, v, key_weight, value_weight, key_bias, value_bias)
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-        return _SlideFunction.apply(*tensors, outside)
-    return _forward(*tensors, outside, keep=False)[0]
+def _fast(*tensors: Tensor | None) -> Tensor:
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
+        return _SlideFunction.apply(*tensors)
+    return _forward(*tensors, keep=False)[0]
 
 
 class _SlideFunction(torch.autograd.Function):
