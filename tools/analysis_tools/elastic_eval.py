@@ -19,8 +19,8 @@ from mmeffvit.engine.data_paths import check_data
 from mmeffvit.engine.launch import (
     add_common_arguments,
     build_runner,
-    init_processes,
     load_config,
+    process_group,
 )
 from mmeffvit.engine.scopes import activate_scope
 from mmeffvit.engine.training_checkpoint import read_training_checkpoint
@@ -65,15 +65,15 @@ def main() -> None:
         read_training_checkpoint(args.checkpoint)
     cfg.load_from = args.checkpoint
     check_data(cfg, ('test_dataloader',))
-    init_processes(cfg)
-    runner = build_runner(cfg)
-    backbone = getattr(runner.model, 'module', runner.model).backbone
-    if not isinstance(backbone, LookupViT):
-        raise UserError(
-            f'The backbone of {args.config} is {type(backbone).__name__}; '
-            'only LookupViT has a number of compressed tokens.'
-        )
-    records = [_evaluate(runner, backbone, size) for size in args.sizes]
+    with process_group(cfg):
+        runner = build_runner(cfg)
+        backbone = getattr(runner.model, 'module', runner.model).backbone
+        if not isinstance(backbone, LookupViT):
+            raise UserError(
+                f'The backbone of {args.config} is {type(backbone).__name__}; '
+                'only LookupViT has a number of compressed tokens.'
+            )
+        records = [_evaluate(runner, backbone, size) for size in args.sizes]
     metric = args.metric or next(key for key in records[0]['metrics'])
     if metric not in records[0]['metrics']:
         raise UserError(

@@ -1,0 +1,73 @@
+"""One LookupViT checkpoint at several sizes: the command's figures and its mistakes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip('mmpretrain')
+
+import cv2
+import numpy as np
+from mmengine import Config
+from mmengine.registry import MODELS, init_default_scope
+
+import mmeffvit  # noqa: F401
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / 'configs' / 'lookupvit_ti_shapes.py'
+
+
+def _run(*arguments):
+    command = [sys.executable, ROOT / 'tools' / 'analysis_tools' / 'elastic_eval.py', *arguments]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    config = Config.fromfile(CONFIG)
+    init_default_scope('mmpretrain')
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=MODELS.build(config.model).state_dict()), path)
+    return path
+
+
+@pytest.mark.slow
+def test_evaluates_and_draws(tmp_path, checkpoint):
+    for label in ('circle', 'rectangle', 'star', 'triangle'):
+        folder = tmp_path / 'data' / 'val' / label
+        folder.mkdir(parents=True)
+        image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+        cv2.imwrite(str(folder / 'a.jpg'), image)
+    done = _run(
+        CONFIG,
+        checkpoint,
+        *('--sizes', '1', '2x3', '8'),
+        *('--data-root', tmp_path / 'data'),
+        *('--work-dir', tmp_path / 'work'),
+        *('--json', tmp_path / 'curve.json', '--out', tmp_path / 'curve.png'),
+        *('--cfg-options', 'test_dataloader.num_workers=0'),
+        'test_dataloader.persistent_workers=False',
+    )
+    assert done.returncode == 0, done.stderr
+    records = json.loads((tmp_path / 'curve.json').read_text())
+    assert [record['size'] for record in records] == [[1, 1], [2, 3], [8, 8]]
+    costs = [record['macs'] for record in records]
+    assert costs == sorted(costs) and costs[0] < costs[1]
+    # One image in four classes, four times: one is right whatever the weights are.
+    assert all(record['metrics']['accuracy/top1'] == 25 for record in records)
+    assert (tmp_path / 'curve.png').stat().st_size > 1000
+
+
+def test_the_size_is_an_option_of_every_command():
+    config = Config.fromfile(CONFIG)
+    config.merge_from_dict({'model.backbone.compressed_size': [2, 3]})
+    assert MODELS.build(config.model.backbone).compressed_grid((8, 8)) == (2, 3)
+
+
+def test_bad_sizes_are_usage_errors(checkpoint):
+    done = _run(CONFIG, checkpoint, '--sizes', '0')
+    assert done.returncode == 2 and 'Traceback' not in done.stderr
