@@ -1,4 +1,4 @@
-# Learns four classes in minutes on two CPU cores, from more images than the default:
+# From scratch, from more images than the default:
 #   tools/dataset_converters/make_shapes.py data/shapes --tasks classification --num-train 3000
 # tools/analysis_tools/elastic_eval.py then evaluates the one checkpoint at several numbers of
 # compressed tokens.
@@ -45,12 +45,12 @@ train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-max_epochs = 16
+max_epochs = 30
 train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=2)
 val_cfg = dict()
 test_cfg = dict()
 optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
     clip_grad=dict(max_norm=1.0),
 )

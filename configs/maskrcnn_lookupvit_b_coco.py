@@ -5,13 +5,16 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# The paper has no detection: the lookup tokens of the last block are the map.
+# The paper has no detection: the lookup tokens of the last block are the map. Row norms because
+# images vary in size: see tools/analysis_tools/size_robustness.py. A start from weights of the
+# published form wants reuse_norm='none'.
 model = dict(
     backbone=dict(
         _delete_=True,
         type='mmeffvit.LookupViT',
         arch='base',
         compressed_ratio=4,
+        reuse_norm='row',
         drop_path_rate=0.1,
         with_cp=True,
     ),

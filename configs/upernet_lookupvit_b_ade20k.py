@@ -6,13 +6,16 @@ _base_ = [
 ]
 
 # The paper has no segmentation: lookup tokens of four blocks are resized to four strides, as
-# mmseg's plain ViTs do.
+# mmseg's plain ViTs do. Row norms because sizes differ between crops and whole images: see
+# tools/analysis_tools/size_robustness.py. A start from weights of the published form wants
+# reuse_norm='none'.
 model = dict(
     backbone=dict(
         _delete_=True,
         type='mmeffvit.LookupViT',
         arch='base',
         compressed_ratio=4,
+        reuse_norm='row',
         drop_path_rate=0.1,
         out_indices=(2, 5, 8, 11),
     ),
