@@ -69,7 +69,7 @@ for _root in (
     PARAM_SCHEDULERS,
     VISBACKENDS,
 ):
-    Registry(_root.name, parent=_root, scope='mmeffvit')
+    Registry(_root.name, parent=_root, scope='mmeffvit', locations=['mmeffvit.engine'])
 
 __all__ = [
     'DATASETS',
