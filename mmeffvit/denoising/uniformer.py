@@ -351,7 +351,8 @@ class SkipUniFormerUNet(UniFormerUNet):
         *args: See :class:`UniFormerUNet`.
         keep (str): What travels from encoder to decoder. ``'matrix'`` the matrix itself, the fewest
             multiplications; ``'half'`` rounded to bfloat16; ``'qk'`` queries and keys, from which
-            the matrix is made again by fused attention, never stored.
+            the matrix is made again by fused attention, never stored: the least memory, and on
+            CPUs the least time.
         **kwargs: See :class:`UniFormerUNet`.
 
     Raises:
