@@ -47,7 +47,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Measure, write or check."""
     args = parse_args()
-    metafiles = {path: yaml.safe_load(path.read_text()) for path in sorted(METAFILES.glob('*.yml'))}
+    metafiles = {path: yaml.safe_load(path.read_text()) for path in imported()}
     stale = check_listing(metafiles)
     if stale:
         raise UserError(' '.join(stale))
@@ -72,6 +72,13 @@ def main() -> int:
     return 0
 
 
+def imported() -> list[Path]:
+    """The metafiles in the order of the index, which is the order of the tables."""
+    return [
+        ROOT / path for path in yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
+    ]
+
+
 def check_listing(metafiles: dict[Path, dict]) -> list[str]:
     """Say which configs no metafile lists, or lists without a file."""
     listed = [entry['Config'] for content in metafiles.values() for entry in content['Models']]
@@ -81,11 +88,10 @@ def check_listing(metafiles: dict[Path, dict]) -> list[str]:
     problems += [
         f'{c} is listed twice.' for c in sorted({c for c in listed if listed.count(c) > 1})
     ]
-    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
     problems += [
         f'model-index.yml does not import {path.name}.'
-        for path in metafiles
-        if f'configs/metafiles/{path.name}' not in index
+        for path in sorted(METAFILES.glob('*.yml'))
+        if path not in metafiles
     ]
     return problems
 

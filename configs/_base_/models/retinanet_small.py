@@ -1,4 +1,4 @@
-# RetinaNet for images of about 160 pixels: three levels, 64 channels, two convolutions per head.
+# RetinaNet for images of at most 128 pixels: three levels, 64 channels, two convolutions per head.
 _base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'
 
 model = dict(

@@ -150,9 +150,9 @@ def _stripes(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
 
 def _texture(rng: np.random.Generator, size: tuple[int, int], colour: np.ndarray) -> np.ndarray:
     texture = np.broadcast_to(colour, (*size, 3)).astype(np.float32)
-    texture += rng.uniform(8, 30) * fractal_noise(rng, size, int(rng.integers(2, 5)), 3, 3)
+    texture += rng.uniform(5, 18) * fractal_noise(rng, size, int(rng.integers(2, 5)), 3, 3)
     if rng.random() < 0.3:
-        texture += rng.uniform(8, 25) * _stripes(rng, size)
+        texture += rng.uniform(6, 16) * _stripes(rng, size)
     return texture
 
 
@@ -167,12 +167,12 @@ def _clutter(rng: np.random.Generator, image: np.ndarray) -> None:
         curve = np.round(points * (1 << _SUBPIXEL_BITS)).astype(np.int32)
         thickness = int(rng.integers(1, 4))
         cv2.polylines(layer, [curve], False, colour, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
-        strength = rng.uniform(0.3, 0.9)
+        strength = rng.uniform(0.2, 0.6)
         image += strength * (layer - image)
     for _ in range(rng.integers(1, 4)):
         blob = fractal_noise(rng, (height, width), int(rng.integers(2, 5)), 2)
         soft = np.clip((blob - rng.uniform(0.35, 0.55)) * 6, 0, 1)
-        image += 0.7 * soft * (_colour(rng, 0.6) - image)
+        image += 0.5 * soft * (_colour(rng, 0.6) - image)
 
 
 def draw_background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
@@ -183,7 +183,7 @@ def draw_background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarr
     ramp = (np.cos(angle) * xs + np.sin(angle) * ys)[..., None]
     start, end = _colour(rng, 0.4), _colour(rng, 0.4)
     image = start + (end - start) * ramp
-    image += rng.uniform(20, 60) * fractal_noise(rng, size, int(rng.integers(2, 6)), 5, 3)
+    image += rng.uniform(10, 35) * fractal_noise(rng, size, int(rng.integers(2, 6)), 5, 3)
     image = np.ascontiguousarray(np.clip(image, 0, 255), np.float32)
     _clutter(rng, image)
     return image
@@ -230,7 +230,7 @@ def draw_sprite(
     left, top = max(int(x) - reach, 0), max(int(y) - reach, 0)
     around = background[top : int(y) + reach, left : int(x) + reach].mean((0, 1))
     colour = _colour(rng, 0.8)
-    while np.abs(colour - around).max() < 50:
+    while np.abs(colour - around).max() < 70:
         colour = _colour(rng, 0.8)
     side = 2 * int(np.ceil(radius)) + 3
     return Sprite(
@@ -272,7 +272,7 @@ def develop(rng: np.random.Generator, image: np.ndarray, noise: float | None = N
         rng (np.random.Generator): Source of randomness.
         image (np.ndarray): ``(H, W, 3)`` float32.
         noise (float, optional): Standard deviation of the noise in grey levels; drawn from
-            [0, 8) if None.
+            [0, 6) if None.
 
     Returns:
         np.ndarray: ``(H, W, 3)`` uint8.
@@ -282,17 +282,17 @@ def develop(rng: np.random.Generator, image: np.ndarray, noise: float | None = N
     blur = rng.uniform(0, 0.9)
     if blur > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), blur)
-    sigma = rng.uniform(0, 8) if noise is None else noise
+    sigma = rng.uniform(0, 6) if noise is None else noise
     if sigma:
         image = image + sigma * rng.standard_normal(image.shape, np.float32)
     return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 
 def _are_visible(masks: list[np.ndarray], areas: list[int]) -> bool:
-    """Whether every object shows 40 % of its pixels, 30 at least, and no hole."""
+    """Whether every object shows 60 % of its pixels, 30 at least, and no hole."""
     for mask, area in zip(masks, areas):
         visible = int(mask.sum())
-        if visible < max(0.4 * area, 30):
+        if visible < max(0.6 * area, 30):
             return False
         if visible < area and any(signed_area(outline) < 0 for outline in mask_to_polygons(mask)):
             return False
