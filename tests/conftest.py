@@ -1,4 +1,5 @@
 import pytest
+from mmengine.registry import DefaultScope
 
 from mmeffvit.datasets.shapes import ShapesConfig, make_shapes
 
@@ -18,3 +19,12 @@ def shapes(tmp_path_factory):
     out = tmp_path_factory.mktemp('shapes')
     make_shapes(out, SHAPES)
     return out
+
+
+@pytest.fixture(autouse=True)
+def leave_no_default_scope():
+    """A scope that a test, or a Runner in it, makes the default must not reach the next test."""
+    before = dict(DefaultScope._instance_dict)
+    yield
+    DefaultScope._instance_dict.clear()
+    DefaultScope._instance_dict.update(before)

@@ -93,7 +93,7 @@ def convert(
         result.state = key_map.finish(result.state)
     result.config = config or key_map.config(result.state)
     with torch.device('meta'):
-        wanted = MODELS.build(dict(result.config)).state_dict()
+        wanted = MODELS.build({'_scope_': 'mmeffvit', **result.config}).state_dict()
     check_against(result, wanted, key_map)
 
     if part == 'model':

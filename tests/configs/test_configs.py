@@ -10,7 +10,7 @@ import torch
 from config_inputs import BATCHES, TRAIN_SIZE
 from mmengine import Config
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope
 
 import mmeffvit  # noqa: F401  (makes `_base_ = 'mmseg::…'` resolvable)
 
@@ -35,7 +35,11 @@ def _parameters():
 @pytest.mark.parametrize('path', _parameters())
 def test_config(path):
     config = Config.fromfile(path)
-    init_default_scope(config.default_scope)
+    with DefaultScope.overwrite_default_scope(config.default_scope):
+        _build_train_predict(config)
+
+
+def _build_train_predict(config: Config) -> None:
     if 'data_preprocessor' in config:  # as the Runner does for mmpretrain
         config.model.setdefault('data_preprocessor', config.data_preprocessor)
     if config.default_scope == 'mmseg':  # the crop of the recipe would only cost time
