@@ -30,7 +30,8 @@ def draw_detections(
         scale (float): Enlargement.
     """
     canvas = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-    for box, label, score in zip(boxes, labels, scores):
+    for index in np.argsort(scores):  # the surest on top
+        box, label, score = boxes[index], labels[index], scores[index]
         colour = tuple(int(value) for value in palette[label][::-1])
         left, top, right, bottom = (round(float(value) * scale) for value in box)
         cv2.rectangle(canvas, (left, top), (right, bottom), _WHITE, 4)
