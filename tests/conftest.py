@@ -1,4 +1,7 @@
+import os
+
 import pytest
+import torch
 from mmengine.registry import DefaultScope
 
 from mmeffvit.datasets.shapes import ShapesConfig, make_shapes
@@ -11,6 +14,10 @@ SHAPES = ShapesConfig(
     num_val_clips=1,
     num_frames=3,
 )
+
+# Triton decides when it is imported whether to interpret its kernels, as it must without a GPU.
+if not torch.cuda.is_available():
+    os.environ.setdefault('TRITON_INTERPRET', '1')
 
 
 @pytest.fixture(scope='session')

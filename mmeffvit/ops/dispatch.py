@@ -4,6 +4,9 @@ Every op has a readable ``reference``, a fast ``torch`` path and, on CUDA, optio
 kernel. The choice is, in order: the ``backend`` argument, :func:`use_backend`, the environment
 variable ``MMEFFVIT_OPS`` (read when the package is imported), else the best that can run.
 A backend asked for by name that cannot run raises; only the automatic choice falls back.
+
+With ``TRITON_INTERPRET=1`` in the environment Triton runs kernels in its interpreter, which takes
+CPU tensors and is slow. Such a kernel runs when it is asked for by name, never by itself.
 """
 
 from __future__ import annotations
@@ -55,9 +58,18 @@ def use_backend(name: str) -> Iterator[None]:
 
 
 def available_backends() -> tuple[str, ...]:
-    """Names of the backends that this process can run at all."""
-    has_triton = torch.cuda.is_available() and importlib.util.find_spec('triton') is not None
+    """Names of the backends that this process can run at all.
+
+    ``'triton'`` needs the package and either a GPU or its interpreter (``TRITON_INTERPRET=1``).
+    """
+    runs = torch.cuda.is_available() or triton_interpreted()
+    has_triton = runs and importlib.util.find_spec('triton') is not None
     return BACKENDS if has_triton else BACKENDS[:2]
+
+
+def triton_interpreted() -> bool:
+    """Whether Triton runs kernels in its interpreter; it decides so when it is imported."""
+    return os.environ.get('TRITON_INTERPRET') == '1'
 
 
 class Op:
@@ -102,7 +114,8 @@ class Op:
         obstacle = self._triton_obstacle(first, args, kwargs)
         if asked == 'triton' and obstacle:
             raise ValueError(f"{self.name} cannot run on 'triton' here: {obstacle}.")
-        chosen = 'torch' if obstacle else 'triton'
+        interprets = asked is None and not first.is_cuda  # never chosen by itself
+        chosen = 'torch' if obstacle or interprets else 'triton'
         key = (self.name, first.device.type, first.dtype, chosen)
         if key not in _logged:
             _logged.add(key)
@@ -116,10 +129,13 @@ class Op:
     def _triton_obstacle(self, first: Tensor, args: tuple, kwargs: dict) -> str:
         if self._triton is None:
             return 'it has no Triton kernel'
-        if not first.is_cuda:
-            return f'the tensors are on {first.device.type}, not on CUDA'
-        if 'triton' not in available_backends():
+        if importlib.util.find_spec('triton') is None:
             return 'triton is not installed'
+        if not first.is_cuda and not (first.device.type == 'cpu' and triton_interpreted()):
+            return (
+                f'the tensors are on {first.device.type}, not on CUDA '
+                '(TRITON_INTERPRET=1 interprets kernels on the CPU)'
+            )
         if first.dtype not in TRITON_DTYPES:
             return f'{first.dtype} is not among float16, bfloat16, float32'
         if first.shape[-1] > TRITON_MAX_HEAD_DIMS:

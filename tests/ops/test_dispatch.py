@@ -3,11 +3,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mmeffvit import ops
+from mmeffvit.ops import dispatch
 from mmeffvit.ops.dispatch import Op
 
 
@@ -53,3 +55,52 @@ def test_environment_variable():
 
 def test_available_backends():
     assert ops.available_backends()[:2] == ('reference', 'torch')
+
+
+@pytest.fixture
+def kernel(monkeypatch) -> Op:
+    """An op whose kernel refuses one column, where Triton interprets and there is no GPU."""
+    monkeypatch.setattr(dispatch.importlib.util, 'find_spec', lambda name: name)
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setenv('TRITON_INTERPRET', '1')
+    module = SimpleNamespace(run=lambda x: 'triton')
+    monkeypatch.setitem(sys.modules, 'probe_kernels', module)
+    return Op(
+        'probe',
+        reference=lambda x: 'reference',
+        fast=lambda x: 'torch',
+        triton='probe_kernels:run',
+        supports=lambda x: 'one column is too few' if x.shape[-1] == 1 else '',
+    )
+
+
+def test_the_interpreter_runs_only_when_asked_for(kernel):
+    x = torch.zeros(1, 4)
+    assert kernel(x) == 'torch'
+    assert kernel(x, backend='triton') == 'triton'
+    with ops.use_backend('triton'):
+        assert kernel(x) == 'triton'
+    assert ops.available_backends() == dispatch.BACKENDS
+
+
+def test_without_the_interpreter_a_kernel_needs_cuda(kernel, monkeypatch):
+    monkeypatch.delenv('TRITON_INTERPRET')
+    assert ops.available_backends() == ('reference', 'torch')
+    with pytest.raises(ValueError, match='on cpu, not on CUDA'):
+        kernel(torch.zeros(1, 4), backend='triton')
+
+
+def test_an_unsupported_shape_falls_back_and_is_logged(kernel, caplog):
+    class OnCuda(torch.Tensor):
+        is_cuda = True
+
+    dispatch._logged.clear()
+    with caplog.at_level('DEBUG', logger=dispatch.__name__):
+        assert kernel(torch.zeros(1, 4).as_subclass(OnCuda)) == 'triton'
+        assert kernel(torch.zeros(1, 1).as_subclass(OnCuda)) == 'torch'
+    assert [record.getMessage() for record in caplog.records] == [
+        'probe on cpu torch.float32: triton',
+        'probe on cpu torch.float32: torch (one column is too few)',
+    ]
+    with pytest.raises(ValueError, match='one column is too few'):
+        kernel(torch.zeros(1, 1), backend='triton')
