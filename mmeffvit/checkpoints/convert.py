@@ -9,9 +9,10 @@ from torch import Tensor
 from ..registry import MODELS
 from .dualtoken import DUALTOKEN
 from .keymap import Conversion, KeyMap, apply_rules, check_against
+from .lookupvit import VIT_TO_LOOKUPVIT
 from .pvt import PVT, PVTV2
 from .quadtree import QUADTREE
-from .skipat import SKIPAT, VIT, VIT_TO_SKIPAT
+from .skipat import SKIPAT, VIT_TO_SKIPAT
 from .slide import (
     PVT_TO_SLIDE,
     PVTV2_TO_SLIDE,
@@ -23,6 +24,7 @@ from .slide import (
 from .swin import SWIN
 from .uformer import SKIP_UFORMER, UFORMER
 from .uniformer import SKIP_UNIFORMER
+from .vit import VIT
 
 #: Public code bases whose checkpoints can be converted.
 FAMILIES: dict[str, KeyMap] = {
@@ -42,6 +44,7 @@ FAMILIES: dict[str, KeyMap] = {
     'uformer-skipat': SKIP_UFORMER,
     'uniformer-skipat': SKIP_UNIFORMER,
     'vit': VIT,
+    'vit-to-lookupvit': VIT_TO_LOOKUPVIT,
     'vit-to-skipat': VIT_TO_SKIPAT,
 }
 PARTS = ('backbone', 'model')

@@ -25,12 +25,15 @@ class Rename:
             or order.
         part (int, optional): Where several public tensors make one of ours, the place of this
             one; parts are concatenated along dimension 0.
+        given (str, optional): A public key that the file must have, where two code bases call
+            different things by the same name.
     """
 
     pattern: str
     target: str | Sequence[str] | Callable[[re.Match], str]
     transform: Callable[[Tensor, re.Match], Tensor | Sequence[Tensor]] | None = None
     part: int | None = None
+    given: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ def apply_rules(state: Mapping[str, Tensor], rules: Sequence[Rule], result: Conv
             if isinstance(rule, Drop):
                 result.dropped.append((key, rule.reason))
                 break
+            if rule.given is not None and rule.given not in state:
+                continue
             target = rule.target(match) if callable(rule.target) else rule.target
             targets = [target] if isinstance(target, str) else list(target)
             values = tensor if rule.transform is None else rule.transform(tensor, match)

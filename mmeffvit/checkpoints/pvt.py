@@ -1,4 +1,4 @@
-"""PVT and PVTv2 as in the authors' repository, and the host's rules that other families share."""
+"""PVT and PVTv2 of the authors and of timm, and the host's rules that other families share."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from torch import Tensor
 from .keymap import Drop, KeyMap, Rename, Rule, StateDict, stage_depths
 
 #: Linear classifier of the field, to mmpretrain's ``LinearClsHead``.
-LINEAR_HEAD = (Rename(r'head\.(weight|bias)', r'head.fc.\1'),)
+LINEAR_HEAD = (Rename(r'head\.(?:fc\.)?(weight|bias)', r'head.fc.\1'),)
 
 
 def pyramid_rules(attention: tuple[Rule, ...]) -> tuple[Rule, ...]:
-    """Rules of the pyramid host, for the public names ``patch_embed1``, ``block1.0``, ``norm1``.
+    """Rules of the pyramid host.
+
+    Its public names are ``patch_embed2``, ``block2.0``, ``norm2``, in timm ``stages.1.downsample``,
+    ``stages.1.blocks.0``, ``stages.1.norm``.
 
     Args:
         attention (tuple[Rule, ...]): Rules of the attention layer, without its prefix; their own
@@ -21,12 +24,16 @@ def pyramid_rules(attention: tuple[Rule, ...]) -> tuple[Rule, ...]:
     """
     rules: list[Rule] = []
     for stage in range(4):
-        public, ours = rf'block{stage + 1}\.(\d+)', rf'stages.{stage}.blocks.\1'
+        public = rf'(?:block{stage + 1}|stages\.{stage}\.blocks)\.(\d+)'
+        ours = rf'stages.{stage}.blocks.\1'
+        in_timm = rf'stages\.{stage}\.downsample' if stage else 'patch_embed'
         rules += [
-            Rename(rf'patch_embed{stage + 1}\.(.+)', rf'stages.{stage}.patch_embed.\1'),
-            Rename(rf'norm{stage + 1}\.(.+)', rf'stages.{stage}.norm.\1'),
+            Rename(
+                rf'(?:patch_embed{stage + 1}|{in_timm})\.(.+)', rf'stages.{stage}.patch_embed.\1'
+            ),
+            Rename(rf'(?:norm{stage + 1}|stages\.{stage}\.norm)\.(.+)', rf'stages.{stage}.norm.\1'),
             Rename(rf'{public}\.(norm[12]\..+)', rf'{ours}.\2'),
-            Rename(rf'{public}\.mlp\.dwconv\.dwconv\.(.+)', rf'{ours}.mlp.dwconv.\2'),
+            Rename(rf'{public}\.mlp\.dwconv\.(?:dwconv\.)?(.+)', rf'{ours}.mlp.dwconv.\2'),
             Rename(rf'{public}\.(mlp\.fc[12]\..+)', rf'{ours}.\2'),
         ]
         for rule in attention:
@@ -51,7 +58,8 @@ def pyramid_arch(state: StateDict) -> dict:
     )
 
 
-def _without_class_token(table: Tensor, match: re.Match) -> Tensor:
+def without_class_token(table: Tensor, match: re.Match) -> Tensor:
+    """The rows of a square grid, the last ones of a position table."""
     rows = table.shape[1]
     return table[:, rows - int(rows**0.5) ** 2 :]
 
@@ -59,7 +67,7 @@ def _without_class_token(table: Tensor, match: re.Match) -> Tensor:
 _SPATIAL_REDUCTION = pyramid_rules((Rename(r'((?:q|kv|proj|sr|norm)\..+)', r'\2'),))
 
 PVTV2 = KeyMap(
-    source='the PVT repository (whai362/PVT, v2)',
+    source='the PVT repository (whai362/PVT, v2) or timm',
     rules=_SPATIAL_REDUCTION,
     config=lambda state: dict(type='PVTv2', arch=pyramid_arch(state)),
     head_rules=LINEAR_HEAD,
@@ -69,7 +77,7 @@ PVT = KeyMap(
     source='the PVT repository (whai362/PVT, v1)',
     rules=(
         *(
-            Rename(rf'pos_embed{i + 1}', f'stages.{i}.position.weight', _without_class_token)
+            Rename(rf'pos_embed{i + 1}', f'stages.{i}.position.weight', without_class_token)
             for i in range(4)
         ),
         Drop(r'cls_token', 'the dense backbone has no class token'),

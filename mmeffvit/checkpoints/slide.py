@@ -116,7 +116,7 @@ SWIN_TO_SLIDE = _start_from(
     r'(?:layers|stages)\.[01]\.blocks\.\d+\.attn\.(?:w_msa\.)?relative_position_bias_table',
     head_dims=lambda state: 32,
 )
-_REDUCTION = r'block[12]\.\d+\.attn\.(?:sr|norm)\..+'
+_REDUCTION = r'(?:block[12]|stages\.[01]\.blocks)\.\d+\.attn\.(?:sr|norm)\..+'
 PVT_TO_SLIDE, PVTV2_TO_SLIDE = (
     _start_from(
         baseline,

@@ -1,4 +1,4 @@
-"""Swin Transformers of the authors' repositories and of mmpretrain, mmdet and mmseg."""
+"""Swin Transformers of the authors' repositories, of timm, and of mmpretrain, mmdet and mmseg."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from .keymap import Drop, KeyMap, Rename, Rule, StateDict, stage_depths
 from .pvt import LINEAR_HEAD
 
 _BLOCK = r'(?:layers|stages)\.(\d)\.blocks\.(\d+)\.'
+#: Absent in timm's files.
+_FIRST_MERGING = 'layers.0.downsample.reduction.weight'
 
 
 def _next_stage(match: re.Match) -> str:
-    """Patch merging ends a stage in public code and begins one in ours."""
+    """Patch merging ends a stage in most public code and begins one in timm and in ours."""
     return f'stages.{int(match[1]) + 1}.patch_embed.{match[2]}'
 
 
@@ -38,7 +40,8 @@ def swin_rules(attention: tuple[Rule, ...]) -> tuple[Rule, ...]:
         Rename(rf'{_BLOCK}((?:norm[12]|mlp\.fc[12])\..+)', r'stages.\1.blocks.\2.\3'),
         Rename(rf'{_BLOCK}ffn\.layers\.0\.0\.(.+)', r'stages.\1.blocks.\2.mlp.fc1.\3'),
         Rename(rf'{_BLOCK}ffn\.layers\.1\.(.+)', r'stages.\1.blocks.\2.mlp.fc2.\3'),
-        Rename(r'layers\.(\d)\.downsample\.(.+)', _next_stage),
+        Rename(r'layers\.(\d)\.downsample\.(.+)', _next_stage, given=_FIRST_MERGING),
+        Rename(r'layers\.(\d)\.downsample\.(.+)', r'stages.\1.patch_embed.\2'),
         Rename(r'stages\.(\d)\.downsample\.(.+)', _next_stage, _from_unfold),
         Rename(r'norm(\d)\.(.+)', r'norms.\1.\2'),
         Rename(r'norm\.(.+)', r'norms.3.\1'),
@@ -82,7 +85,7 @@ def _config(state: StateDict) -> dict:
 OUTPUT_NORMS = (r'norms\.[0-2]\..+',)
 
 SWIN = KeyMap(
-    source="Swin's repositories (microsoft/Swin-Transformer) or OpenMMLab",
+    source="Swin's repositories (microsoft/Swin-Transformer), timm or OpenMMLab",
     rules=swin_rules((Rename(r'((?:qkv|proj)\..+|relative_position_bias_table)', r'\3'),)),
     config=_config,
     head_rules=LINEAR_HEAD,

@@ -1,0 +1,90 @@
+"""Plain ViTs from their public homes, in our host and as the start of families built on it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mmeffvit.backbones import VisionTransformer
+from mmeffvit.checkpoints import convert
+from mmeffvit.registry import MODELS
+
+ARCH = dict(embed_dims=128, depth=10, num_heads=2, mlp_ratio=1)
+
+
+def randomised(model: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    model.eval()  # some of OpenMMLab's return nothing
+    return model
+
+
+def official(vit: VisionTransformer) -> dict[str, Tensor]:
+    """The names of timm and DeiT."""
+    state = {k.replace('position.weight', 'pos_embed'): v for k, v in vit.state_dict().items()}
+    return {**state, 'head.weight': torch.zeros(5, 128), 'head.bias': torch.zeros(5)}
+
+
+def mmpretrain_vit() -> nn.Module:
+    vit = pytest.importorskip('mmpretrain.models').VisionTransformer
+    arch = dict(embed_dims=128, num_layers=2, num_heads=2, feedforward_channels=256)
+    return vit(arch, img_size=32, patch_size=16, out_type='featmap')
+
+
+def mmseg_vit(**kwargs) -> nn.Module:
+    vit = pytest.importorskip('mmseg.models.backbones.vit').VisionTransformer
+    sizes = dict(img_size=(32, 32), embed_dims=128, num_layers=2, num_heads=2, mlp_ratio=2)
+    return vit(**sizes, **kwargs)
+
+
+@pytest.mark.parametrize('build', [mmpretrain_vit, mmseg_vit])
+def test_vit_of_openmmlab(build):
+    theirs = randomised(build())
+    state = {f'backbone.{key}': value for key, value in theirs.state_dict().items()}
+    result = convert(state, 'vit')
+    assert result.is_exact
+    ours = MODELS.build(result.config).eval()
+    ours.load_state_dict(result.state)
+    image = torch.randn(1, 3, 32, 32)
+    torch.testing.assert_close(ours(image)[-1], theirs(image)[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_the_final_norm_is_where_the_file_has_one():
+    assert convert(mmseg_vit(final_norm=True).state_dict(), 'vit').config['final_norm']
+    assert not convert(mmseg_vit().state_dict(), 'vit').config['final_norm']
+
+
+def test_skipat_starts_from_openmmlab_too():
+    dropped = [key for key, _ in convert(mmpretrain_vit().state_dict(), 'vit').dropped]
+    assert dropped == []
+    names = dict(blocks='layers', norm1='ln1')
+    state = official(VisionTransformer(ARCH, img_size=32))
+    for ours, theirs in names.items():
+        state = {key.replace(ours, theirs): value for key, value in state.items()}
+    result = convert(state, 'vit-to-skipat')
+    assert result.is_exact
+    blocks = {int(key.split('.')[1]) for key, reason in result.dropped if 'Φ' in reason}
+    assert blocks == {3, 4, 5, 6, 7, 8}
+
+
+def test_lookupvit_starts_as_the_vit_on_its_compressed_tokens():
+    vit = randomised(VisionTransformer(ARCH, img_size=64, with_cls_token=False, final_norm=False))
+    result = convert({**official(vit), 'cls_token': torch.zeros(1, 1, 128)}, 'vit-to-lookupvit')
+    assert result.is_exact
+    config = dict(result.config, compressed_size=4, norm_position='pre')
+    lookup = MODELS.build(config).eval()
+    lookup.load_state_dict(result.state, strict=False)
+    block, reference = lookup.blocks[2], vit.blocks[2]
+    x = torch.randn(1, 16, 128)
+    torch.testing.assert_close(block.refine(x, (4, 4))[0], reference(x, (4, 4), None)[0])
+    block.gather.norm_q, block.gather.norm_k = nn.Identity(), nn.Identity()
+    torch.testing.assert_close(block.gather(x, x)[0], reference.attn(x, (4, 4)))
+    assert torch.equal(block.infuse.norm_v.weight, torch.full((128,), 0.1))
+
+
+def test_the_position_table_loses_its_class_token():
+    vit = VisionTransformer(ARCH, img_size=32)
+    result = convert(official(vit), 'vit-to-lookupvit')
+    assert torch.equal(result.state['position.weight'], vit.position.weight[:, 1:])
