@@ -6,7 +6,8 @@ require('mmengine')
 
 from .utils.compat import enable_config_inheritance  # noqa: E402
 from .version import __version__  # noqa: E402
+from .zoo import get_model, list_models  # noqa: E402
 
 enable_config_inheritance()
 
-__all__ = ['__version__']
+__all__ = ['__version__', 'get_model', 'list_models']

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import ClassVar
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -9,10 +10,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Backbone(BaseModule):
-    """What every backbone shares: output indices, frozen stages, frozen statistics.
+    """What every backbone shares: declared outputs, frozen stages, frozen statistics.
+
+    Attributes:
+        zoo (dict[str, dict]): Of the class: names for :func:`mmeffvit.get_model`, each with the
+            arguments that it stands for. It is not inherited.
+        output_layers (tuple[str, ...]): Of the class: prefixes of parameters that exist for an
+            output alone. Pretrained weights may lack them, or have some of other outputs.
+        out_channels (tuple[int, ...]): Channels of the maps for ``out_indices``.
+        out_strides (tuple): Strides of these maps: one number, or one per axis where they differ.
 
     Args:
-        num_stages (int): Stages (or, for plain transformers, blocks) that can be output.
+        channels (Sequence[int]): Channels of each stage (or, for plain transformers, block) that
+            can be output.
+        strides (Sequence[int | tuple[int, ...]]): Their strides in pixels.
         out_indices (int | Sequence[int]): Which to output; negative ones count from the end.
         frozen_stages (int): -1 freezes nothing, 0 the stem, ``n`` also the first ``n`` stages.
         norm_eval (bool): Keep BatchNorm statistics fixed in training.
@@ -22,15 +33,20 @@ class Backbone(BaseModule):
         ValueError: If an index or ``frozen_stages`` is out of range.
     """
 
+    zoo: ClassVar[dict[str, dict]] = {}
+    output_layers: ClassVar[tuple[str, ...]] = ()
+
     def __init__(
         self,
-        num_stages: int,
+        channels: Sequence[int],
+        strides: Sequence[int | tuple[int, ...]],
         out_indices: int | Sequence[int],
         frozen_stages: int = -1,
         norm_eval: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
+        num_stages = len(channels)
         indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
         if not indices or any(not -num_stages <= index < num_stages for index in indices):
             raise ValueError(
@@ -39,6 +55,8 @@ class Backbone(BaseModule):
         if not -1 <= frozen_stages <= num_stages:
             raise ValueError(f'frozen_stages={frozen_stages} must be in -1 .. {num_stages}.')
         self.out_indices = tuple(sorted(index % num_stages for index in indices))
+        self.out_channels = tuple(channels[index] for index in self.out_indices)
+        self.out_strides = tuple(strides[index] for index in self.out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
 
@@ -97,7 +115,7 @@ class Backbone(BaseModule):
 class StagedBackbone(Backbone):
     """Stages in a row, each from map to map with ``patch_embed`` and ``blocks``.
 
-    Subclasses fill ``stages``.
+    Subclasses fill ``stages``. Every stage halves the sides, the first divides them by 4.
     """
 
     stages: nn.ModuleList
@@ -145,6 +163,16 @@ class StagedBackbone(Backbone):
         if part == 'norm':
             return before + depths[stage], num_depths
         return (before + 1 if stage else 0), num_depths
+
+
+def stage_strides(num_stages: int, first: int = 4) -> list[int]:
+    """Strides of a pyramid whose every stage halves the sides."""
+    return [first << index for index in range(num_stages)]
+
+
+def zoo_of(family: str, archs: Iterable[str]) -> dict[str, dict]:
+    """The ``zoo`` of a class whose models are the archs of one family."""
+    return {f'{family}_{arch}': dict(arch=arch) for arch in archs}
 
 
 def find_arch(zoo: dict[str, dict], arch: str | dict) -> dict:

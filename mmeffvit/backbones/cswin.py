@@ -8,7 +8,7 @@ from ..layers import Mlp, PatchEmbed, TransformerBlock
 from ..layers.build import AttentionConfig, build_attentions
 from ..layers.drop import drop_path_schedule
 from ..registry import MODELS
-from .base import StagedBackbone, find_arch
+from .base import StagedBackbone, find_arch, stage_strides, zoo_of
 from .pyramid import PyramidStage
 
 #: CSWin Transformer (CVPR 2022), table 1.
@@ -46,6 +46,8 @@ class CSWinTransformer(StagedBackbone):
         init_cfg (dict, optional): mmengine initialisation.
     """
 
+    zoo = zoo_of('cswin', CSWIN_ARCHS)
+
     def __init__(
         self,
         arch: str | dict = 'tiny',
@@ -64,12 +66,13 @@ class CSWinTransformer(StagedBackbone):
     ) -> None:
         arch = find_arch(CSWIN_ARCHS, arch)
         depths = arch['depths']
-        super().__init__(len(depths), out_indices, frozen_stages, norm_eval, init_cfg)
+        widths = [arch['embed_dims'] * 2**i for i in range(len(depths))]
+        strides = stage_strides(len(depths))
+        super().__init__(widths, strides, out_indices, frozen_stages, norm_eval, init_cfg)
         attentions = stripe_attentions() if attentions is None else attentions
         drop_rates = iter(drop_path_schedule(drop_path_rate, sum(depths)))
         self.stages = nn.ModuleList()
-        for i, depth in enumerate(depths):
-            width = arch['embed_dims'] * 2**i
+        for i, (depth, width) in enumerate(zip(depths, widths)):
             if i == 0:
                 patch_embed = CSWinStem(in_channels, width)
             else:

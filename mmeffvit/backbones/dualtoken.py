@@ -3,7 +3,7 @@ from __future__ import annotations
 from ..layers import drop_path_schedule
 from ..layers.dualtoken import DualTokenBlock
 from ..registry import MODELS
-from .base import find_arch
+from .base import find_arch, zoo_of
 from .two_stream import TwoStreamTransformer
 
 _SHARED = dict(
@@ -47,6 +47,8 @@ class DualTokenViT(TwoStreamTransformer):
     Raises:
         ValueError: If an option has no such value.
     """
+
+    zoo = zoo_of('dualtoken', DUALTOKEN_ARCHS)
 
     def __init__(
         self,

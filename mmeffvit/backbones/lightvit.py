@@ -3,7 +3,7 @@ from __future__ import annotations
 from ..layers import drop_path_schedule
 from ..layers.lightvit import LightViTBlock
 from ..registry import MODELS
-from .base import find_arch
+from .base import find_arch, zoo_of
 from .two_stream import TwoStreamTransformer
 
 #: LightViT (arXiv 2207.05557), table 1.
@@ -33,6 +33,8 @@ class LightViT(TwoStreamTransformer):
     Raises:
         ValueError: If ``num_tokens`` is not positive.
     """
+
+    zoo = zoo_of('lightvit', LIGHTVIT_ARCHS)
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from ..layers import LookupBlock, PatchEmbed, PositionEmbedding, drop_path_sched
 from ..layers.init import init_linear
 from ..ops import resize_grid, tokens_to_map
 from ..registry import MODELS
-from .base import Backbone, find_arch
+from .base import Backbone, find_arch, zoo_of
 from .vit import VIT_ARCHS
 
 OUT_TYPES = ('featmap', 'pooled', 'tokens')
@@ -75,6 +75,9 @@ class LookupViT(Backbone):
     (ECCV 2024). Dense prediction is ours.
     """
 
+    zoo = zoo_of('lookupvit', VIT_ARCHS)
+    output_layers = ('norm_lookup.', 'norm_compressed.', 'fuse.')
+
     def __init__(
         self,
         arch: str | dict = 'base',
@@ -106,7 +109,9 @@ class LookupViT(Backbone):
     ) -> None:
         arch = find_arch(VIT_ARCHS, arch)
         embed_dims, depth = arch['embed_dims'], arch['depth']
-        super().__init__(depth, out_indices, frozen_stages, init_cfg=init_cfg)
+        stride = patch_size if isinstance(patch_size, int) else tuple(patch_size)
+        widths, strides = [embed_dims] * depth, [stride] * depth
+        super().__init__(widths, strides, out_indices, frozen_stages, init_cfg=init_cfg)
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r} must be one of {OUT_TYPES}.')
         if out_tokens not in OUT_TOKENS:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from ..registry import MODELS
-from .base import find_arch
+from .base import find_arch, zoo_of
 from .pyramid import PyramidTransformer
 
 _WIDE = dict(embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8))
@@ -44,6 +44,8 @@ class PVT(PyramidTransformer):
         **kwargs: See :class:`PyramidTransformer`.
     """
 
+    zoo = zoo_of('pvt', PVT_ARCHS)
+
     def __init__(self, arch: str | dict = 'tiny', **kwargs) -> None:
         host = dict(
             attentions=spatial_reduction_attentions(),
@@ -64,6 +66,8 @@ class PVTv2(PyramidTransformer):
             ``depths``, ``num_heads``, ``mlp_ratios``.
         **kwargs: See :class:`PyramidTransformer`.
     """
+
+    zoo = zoo_of('pvtv2', PVTV2_ARCHS)
 
     def __init__(self, arch: str | dict = 'b2', **kwargs) -> None:
         host = dict(attentions=spatial_reduction_attentions())

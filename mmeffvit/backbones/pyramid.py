@@ -9,7 +9,7 @@ from ..layers import PatchEmbed, PositionEmbedding, TransformerBlock, drop_path_
 from ..layers.build import AttentionConfig, build_attentions, build_layer
 from ..ops import tokens_to_map
 from ..registry import MODELS
-from .base import StagedBackbone
+from .base import StagedBackbone, stage_strides
 
 
 @MODELS.register_module()
@@ -68,20 +68,19 @@ class PyramidTransformer(StagedBackbone):
         with_cp: bool | str = False,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(len(depths), out_indices, frozen_stages, norm_eval, init_cfg)
         settings = dict(
             embed_dims=embed_dims, num_heads=num_heads, mlp_ratios=mlp_ratios, attentions=attentions
         )
         for name, values in settings.items():
             if len(values) != len(depths):
                 raise ValueError(f'{name} has {len(values)} entries for {len(depths)} stages.')
+        strides = stage_strides(len(depths))
+        super().__init__(embed_dims, strides, out_indices, frozen_stages, norm_eval, init_cfg)
 
         drop_rates = iter(drop_path_schedule(drop_path_rate, sum(depths)))
         self.stages = nn.ModuleList()
-        stride = 1
         for i, depth in enumerate(depths):
             patch_stride = 4 if i == 0 else 2
-            stride *= patch_stride
             patch_size = patch_stride
             if overlap:
                 patch_size = 7 if i == 0 else 3
@@ -103,7 +102,7 @@ class PyramidTransformer(StagedBackbone):
                     ],
                     norm=nn.LayerNorm(embed_dims[i], eps=norm_eps) if stage_norm else None,
                     position=PositionEmbedding(
-                        embed_dims[i], (position_size // stride,) * 2, 'bilinear'
+                        embed_dims[i], (position_size // strides[i],) * 2, 'bilinear'
                     )
                     if position_size
                     else None,

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..registry import MODELS
-from .base import find_arch
+from .base import find_arch, zoo_of
 from .pvt import PVTV2_ARCHS
 from .pyramid import PyramidTransformer
 
@@ -28,6 +28,8 @@ class QuadTreeTransformer(PyramidTransformer):
             :class:`~mmeffvit.layers.QuadTreeAttention`.
         **kwargs: See :class:`PyramidTransformer`.
     """
+
+    zoo = zoo_of('quadtree', PVTV2_ARCHS)
 
     def __init__(
         self,

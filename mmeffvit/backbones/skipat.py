@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from torch import nn
 
 from ..registry import MODELS
-from .base import find_arch
+from .base import find_arch, zoo_of
 from .pvt import PVT, PVT_ARCHS, spatial_reduction_attentions
 from .vit import VIT_ARCHS, VisionTransformer
 
@@ -39,6 +39,8 @@ class SkipAtViT(VisionTransformer):
         ValueError: If ``skip_layers`` are not blocks, or block 0 is one of them; or ``init`` has no
             meaning.
     """
+
+    zoo = zoo_of('skipat', VIT_ARCHS)
 
     def __init__(
         self,
@@ -88,6 +90,8 @@ class SkipAtPVT(PVT):
     Raises:
         ValueError: If ``skip_layers`` are not blocks, or block 0 of a stage is one of them.
     """
+
+    zoo = zoo_of('skipat_pvt', PVT_ARCHS)
 
     def __init__(
         self,

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from ..layers.build import AttentionConfig
 from ..registry import MODELS
-from .base import find_arch
-from .cswin import CSWinTransformer, stripe_attentions
-from .pvt import PVT, PVTv2, spatial_reduction_attentions
+from .base import find_arch, zoo_of
+from .cswin import CSWIN_ARCHS, CSWinTransformer, stripe_attentions
+from .pvt import PVT, PVT_ARCHS, PVTV2_ARCHS, PVTv2, spatial_reduction_attentions
 from .swin import SWIN_ARCHS, SwinTransformer, window_attentions
 
 
@@ -43,12 +43,15 @@ class SlideSwin(SwinTransformer):
     ``window_size=(7, 7, 14, 7)``.
 
     Args:
-        arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, or the host's arguments.
+        arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, ``'large'`` (ours), or the host's
+            arguments.
         num_slide_stages (int): Stages with Slide attention; the others keep Swin's windows.
         window_size (int | Sequence[int]): Side of the windows, or one per stage.
         slide (dict, optional): Options of :class:`~mmeffvit.layers.SlideAttention`.
         **kwargs: See :class:`SwinTransformer`.
     """
+
+    zoo = zoo_of('slide_swin', SWIN_ARCHS)
 
     def __init__(
         self,
@@ -79,6 +82,8 @@ class SlidePVT(PVT):
         **kwargs: See :class:`~mmeffvit.backbones.PyramidTransformer`.
     """
 
+    zoo = zoo_of('slide_pvt', PVT_ARCHS)
+
     def __init__(
         self,
         arch: str | dict = 'tiny',
@@ -101,6 +106,8 @@ class SlidePVTv2(PVTv2):
         slide (dict, optional): Options of :class:`~mmeffvit.layers.SlideAttention`.
         **kwargs: See :class:`~mmeffvit.backbones.PyramidTransformer`.
     """
+
+    zoo = zoo_of('slide_pvtv2', PVTV2_ARCHS)
 
     def __init__(
         self,
@@ -126,6 +133,8 @@ class SlideCSwin(CSWinTransformer):
         slide (dict, optional): Options of :class:`~mmeffvit.layers.SlideAttention`.
         **kwargs: See :class:`CSWinTransformer`.
     """
+
+    zoo = zoo_of('slide_cswin', CSWIN_ARCHS)
 
     def __init__(
         self,

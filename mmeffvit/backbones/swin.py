@@ -9,7 +9,7 @@ from ..layers.build import AttentionConfig, build_attentions
 from ..layers.drop import drop_path_schedule
 from ..ops import map_to_tokens, tokens_to_map
 from ..registry import MODELS
-from .base import StagedBackbone, find_arch
+from .base import StagedBackbone, find_arch, stage_strides, zoo_of
 from .pyramid import PyramidStage
 
 #: Swin Transformer (ICCV 2021), section 3.3.
@@ -73,6 +73,9 @@ class SwinTransformer(StagedBackbone):
         ValueError: If the stages of ``arch`` and ``attentions`` do not agree.
     """
 
+    zoo = zoo_of('swin', SWIN_ARCHS)
+    output_layers = ('norms.',)
+
     def __init__(
         self,
         arch: str | dict = 'tiny',
@@ -93,7 +96,9 @@ class SwinTransformer(StagedBackbone):
     ) -> None:
         arch = find_arch(SWIN_ARCHS, arch)
         depths, num_heads = arch['depths'], arch['num_heads']
-        super().__init__(len(depths), out_indices, frozen_stages, norm_eval, init_cfg)
+        widths = [arch['embed_dims'] * 2**i for i in range(len(depths))]
+        strides = stage_strides(len(depths))
+        super().__init__(widths, strides, out_indices, frozen_stages, norm_eval, init_cfg)
         if attentions is None:
             attentions = window_attentions(depths, window_size)
         if not len(num_heads) == len(attentions) == len(depths):
@@ -105,8 +110,7 @@ class SwinTransformer(StagedBackbone):
         drop_rates = iter(drop_path_schedule(drop_path_rate, sum(depths)))
         self.stages = nn.ModuleList()
         self.norms = nn.ModuleDict()
-        for i, depth in enumerate(depths):
-            width = arch['embed_dims'] * 2**i
+        for i, (depth, width) in enumerate(zip(depths, widths)):
             if i == 0:
                 patch_embed = PatchEmbed(in_channels, width, 4, 4)
             else:

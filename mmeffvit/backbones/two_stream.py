@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..layers.lightvit import ConvStem, DualPatchMerging
 from ..ops import tokens_to_map
 from ..ops.layout import Grid
-from .base import Backbone
+from .base import Backbone, stage_strides
 
 OUT_TYPES = ('featmap', 'raw')
 
@@ -46,6 +46,8 @@ class TwoStreamTransformer(Backbone):
     Source: LightViT (arXiv 2207.05557), DualToken-ViT (arXiv 2309.12424).
     """
 
+    output_layers = ('norm',)
+
     def __init__(
         self,
         blocks: Sequence[Sequence[nn.Module]],
@@ -65,7 +67,8 @@ class TwoStreamTransformer(Backbone):
             raise ValueError(f'out_type={out_type!r} must be one of {OUT_TYPES}.')
         if out_indices is None:
             out_indices = range(num_stages) if out_type == 'featmap' else -1
-        super().__init__(num_stages, out_indices, frozen_stages, norm_eval, init_cfg)
+        strides = stage_strides(num_stages, first=8)
+        super().__init__(embed_dims, strides, out_indices, frozen_stages, norm_eval, init_cfg)
         if out_type == 'raw' and self.out_indices != (num_stages - 1,):
             raise ValueError(
                 f"out_type='raw' has out_indices={out_indices}; only the last stage's tokens are "

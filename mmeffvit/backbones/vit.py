@@ -10,7 +10,7 @@ from ..layers import Mlp, PatchEmbed, PositionEmbedding, TransformerBlock, drop_
 from ..layers.build import AttentionConfig, build_attentions
 from ..ops import tokens_to_map
 from ..registry import MODELS
-from .base import Backbone, find_arch
+from .base import Backbone, find_arch, zoo_of
 
 #: DeiT (Touvron et al., ICML 2021), table 1, and ViT-L.
 VIT_ARCHS = {
@@ -59,6 +59,8 @@ class VisionTransformer(Backbone):
     DeiT. Registers: Darcet et al., "Vision Transformers Need Registers" (ICLR 2024).
     """
 
+    zoo = zoo_of('vit', VIT_ARCHS)
+
     def __init__(
         self,
         arch: str | dict = 'small',
@@ -82,7 +84,8 @@ class VisionTransformer(Backbone):
         attentions = attentions or dict(type='SoftmaxAttention')
         arch = {'mlp_ratio': 4, **find_arch(VIT_ARCHS, arch)}
         embed_dims, depth = arch['embed_dims'], arch['depth']
-        super().__init__(depth, out_indices, frozen_stages, init_cfg=init_cfg)
+        widths, strides = [embed_dims] * depth, [patch_size] * depth
+        super().__init__(widths, strides, out_indices, frozen_stages, init_cfg=init_cfg)
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r} must be one of {OUT_TYPES}.')
         if out_type == 'cls_token' and not with_cls_token:

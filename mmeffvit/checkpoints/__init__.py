@@ -3,6 +3,7 @@
 from .convert import FAMILIES, PARTS, convert
 from .io import read_state, unwrap, write_state
 from .keymap import Conversion, Drop, KeyMap, Rename
+from .load import load_pretrained
 
 __all__ = [
     'FAMILIES',
@@ -12,6 +13,7 @@ __all__ = [
     'KeyMap',
     'Rename',
     'convert',
+    'load_pretrained',
     'read_state',
     'unwrap',
     'write_state',

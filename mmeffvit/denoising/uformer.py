@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..backbones.base import find_arch
+from ..backbones.base import find_arch, zoo_of
 from ..layers import Carrier, Phi, TransformerBlock, WindowAttention, drop_path_schedule
 from ..layers.build import build_layer
 from ..layers.init import init_linear
@@ -125,6 +125,7 @@ class Uformer(BaseModule):
     Source: Wang et al., "Uformer" (CVPR 2022).
     """
 
+    zoo = zoo_of('uformer', UFORMER_ARCHS)
     num_frames = None
     #: Whether decoder blocks get the carriers of encoder blocks, which then stay alive.
     reuses_encoder = False
@@ -278,6 +279,7 @@ class SkipUformer(Uformer):
         ValueError: If ``pairing`` is unknown or the depths do not mirror.
     """
 
+    zoo = zoo_of('uformer-skipat', UFORMER_ARCHS)
     reuses_encoder = True
 
     def __init__(

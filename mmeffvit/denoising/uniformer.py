@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -240,6 +240,7 @@ class UniFormerUNet(BaseModule):
     Source: the video denoiser of SkipAt (ICLR 2024), section 4.4; blocks of UniFormer (ICLR 2022).
     """
 
+    zoo: ClassVar[dict[str, dict]] = {'uniformer': {}}
     #: How global blocks of the encoder pass their attention on; None keeps nothing.
     keep: str | None = None
 
@@ -360,6 +361,8 @@ class SkipUniFormerUNet(UniFormerUNet):
 
     Source: SkipAt (ICLR 2024), section 4.4.
     """
+
+    zoo: ClassVar[dict[str, dict]] = {'uniformer-skipat': {}}
 
     def __init__(self, *args, keep: str = 'matrix', **kwargs) -> None:
         if keep not in KEEPS:

@@ -1,0 +1,156 @@
+"""Every listed model builds by name and keeps the contract of its kind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from mmeffvit import get_model, list_models
+from mmeffvit.backbones import PyramidTransformer
+from mmeffvit.backbones.base import Backbone
+from mmeffvit.ops import use_backend
+from mmeffvit.registry import MODELS
+
+ODD_SIZE = (75, 101)
+#: The first model of every class, its smallest.
+SMALLEST = [
+    next(iter(vars(cls)['zoo']))
+    for cls in (MODELS.import_from_location(), *MODELS.module_dict.values())[1:]
+    if vars(cls).get('zoo')
+]
+
+
+def images(model: torch.nn.Module) -> torch.Tensor:
+    frames = getattr(model, 'num_frames', None)
+    return torch.rand(1, 3, *([frames] if frames else []), *ODD_SIZE)
+
+
+def check_outputs(model: torch.nn.Module, x: torch.Tensor) -> None:
+    outs = model(x)
+    if not isinstance(model, Backbone):
+        assert outs.shape == x.shape
+        outs = [outs]
+    else:
+        H, W = ODD_SIZE
+        expected = [
+            (1, channels, -(-H // stride), -(-W // stride))
+            for channels, stride in zip(model.out_channels, model.out_strides, strict=True)
+        ]
+        assert [tuple(out.shape) for out in outs] == expected
+        assert len(outs) == len(model.out_indices)
+    assert all(out.is_meta or out.isfinite().all() for out in outs)
+
+
+@pytest.mark.parametrize('name', list_models())
+def test_every_model_keeps_the_contract(name):
+    with torch.device('meta'), torch.no_grad(), use_backend('reference'):
+        model = get_model(name).eval()
+        check_outputs(model, images(model))
+
+
+@pytest.mark.parametrize('name', SMALLEST)
+def test_the_smallest_of_every_family_runs(name):
+    torch.manual_seed(0)
+    model = get_model(name).eval()
+    with torch.no_grad():
+        check_outputs(model, images(model))
+
+
+def test_every_backbone_and_denoiser_is_listed():
+    """All but the host, which has no sizes of its own."""
+    listed = {cls for cls in MODELS.module_dict.values() if vars(cls).get('zoo')}
+    models = {
+        cls
+        for cls in MODELS.module_dict.values()
+        if issubclass(cls, Backbone) or hasattr(cls, 'size_divisor')
+    }
+    assert models - listed == {PyramidTransformer}
+    names = [name for cls in listed for name in vars(cls)['zoo']]
+    assert len(set(names)) == len(names) == len(list_models())
+
+
+def test_patterns():
+    assert list_models('quadtree*') == [f'quadtree_b{size}' for size in range(6)]
+    assert list_models('*lookup*') == [f'lookupvit_{s}' for s in ('tiny', 'small', 'base', 'large')]
+    assert {'uformer_t', 'uformer-skipat_t'} <= set(list_models('uformer*'))
+    assert list_models('resnet*') == []
+
+
+def test_options_reach_the_class():
+    with torch.device('meta'):
+        model = get_model('quadtree_b1', out_indices=(1, -1), topks=32)
+    assert model.out_channels == (128, 512)
+    assert model.out_strides == (8, 32)
+
+
+@pytest.mark.parametrize(
+    ('name', 'near'), [('quadtre_b2', 'quadtree_b2'), ('Swin_tiny', 'swin_tiny'), ('x', 'none is')]
+)
+def test_a_wrong_name_gives_near_ones(name, near):
+    with pytest.raises(ValueError, match=f"no model '{name}' .*{near}.*list_models"):
+        get_model(name)
+
+
+@pytest.fixture(scope='module')
+def weights():
+    return get_model('lightvit_tiny').state_dict()
+
+
+@pytest.mark.parametrize('wrap', [dict, lambda state: dict(state_dict=state, meta={})])
+def test_pretrained(tmp_path, weights, wrap):
+    torch.save(wrap(weights), tmp_path / 'w.pth')
+    model = get_model('lightvit_tiny', pretrained=tmp_path / 'w.pth')
+    torch.testing.assert_close(model.state_dict(), weights)
+
+
+def test_pretrained_from_a_detector_and_for_other_outputs(tmp_path, weights):
+    state = {f'backbone.{k}': v for k, v in weights.items() if not k.startswith('norm0.')}
+    state['neck.weight'] = torch.zeros(1)
+    save_file(state, tmp_path / 'w.safetensors')
+    whole = get_model('lightvit_tiny', pretrained=tmp_path / 'w.safetensors')
+    torch.testing.assert_close(whole.norm1.weight, weights['norm1.weight'])
+    last = get_model('lightvit_tiny', pretrained=tmp_path / 'w.safetensors', out_indices=-1)
+    torch.testing.assert_close(last.stages.state_dict(), whole.stages.state_dict())
+
+
+def test_pretrained_from_a_url(tmp_path, weights, monkeypatch):
+    def download(url: str, path: str) -> None:
+        assert url == 'https://host/a/w.pth?download=1'
+        torch.save(weights, path)
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    url = 'https://host/a/w.pth?download=1'
+    model = get_model('lightvit_tiny', pretrained=url)
+    torch.testing.assert_close(model.state_dict(), weights)
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', None)
+    get_model('lightvit_tiny', pretrained=url)
+
+
+def test_a_dead_url_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
+    with pytest.raises(ValueError, match=r'http://127\.0\.0\.1:9/w\.pth cannot be downloaded'):
+        get_model('lightvit_tiny', pretrained='http://127.0.0.1:9/w.pth')
+
+
+def test_wrong_weights(tmp_path, weights):
+    torch.save(weights, tmp_path / 'w.pth')
+    with pytest.raises(ValueError, match=r'weights of this PVTv2 .*missing.*convert_checkpoint'):
+        get_model('pvtv2_b0', pretrained=tmp_path / 'w.pth')
+    with pytest.raises(ValueError, match='mismatched, such as global_token'):
+        get_model('lightvit_small', pretrained=tmp_path / 'w.pth')
+    with pytest.raises(ValueError, match=r'There is no checkpoint at no\.pth'):
+        get_model('lightvit_tiny', pretrained='no.pth')
+
+
+def test_import_stays_light():
+    code = (
+        'import mmeffvit, sys; '
+        "heavy = {'mmcv', 'mmdet', 'mmseg', 'mmpretrain', 'mmeffvit.backbones'} & set(sys.modules);"
+        'assert not heavy, heavy'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
