@@ -16,7 +16,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -106,7 +106,9 @@ class Op:
         if chosen == 'triton' and 'triton' not in self._implementations:
             module, function = self._triton.split(':')
             self._implementations['triton'] = getattr(importlib.import_module(module), function)
-        return self._implementations[chosen](first, *args, **kwargs)
+        # Triton launches on the current device, whichever the tensors are on.
+        with torch.cuda.device_of(first) if chosen == 'triton' else nullcontext():
+            return self._implementations[chosen](first, *args, **kwargs)
 
     def _choose(self, asked: str | None, first: Tensor, args: tuple, kwargs: dict) -> str:
         if asked is not None and _check_name(asked, 'The backend') != 'triton':

@@ -27,6 +27,8 @@ from .precision import accurate, without_autocast
 KINDS = ('A', 'B')
 CHUNK_BYTES = 1 << 20
 _MIN_CHUNK = 32
+#: Candidates that fit the registers of the Triton kernels.
+KERNEL_MAX_TOPK = 32
 
 
 def quadtree_attention(
@@ -82,7 +84,7 @@ def quadtree_attention(
     out = index = score = None
     with without_autocast(queries[0]):
         for level in range(num_levels):
-            q, k, v = (accurate(x[level]).flatten(0, 1) for x in (queries, keys, values))
+            q, k, v = (x[level].flatten(0, 1) for x in (queries, keys, values))
             mask = None if key_masks is None else _mask_per_head(key_masks[level], B, num_heads)
             last = level == num_levels - 1
             topk = 0 if last else topks[level]
@@ -130,7 +132,8 @@ def quadtree_fine(
     Returns:
         tuple: Messages ``(G, Nq, D)``; kept nodes ``(G, Nq, min(topk, 4K))`` and their scores of
         the same shape in descending order, both None for ``topk=0``. Scores carry a gradient in
-        kind ``'A'`` only, where the kept candidates are left out of the message.
+        kind ``'A'`` only, where the kept candidates are left out of the message. Messages and
+        scores are in float32 for half-precision inputs.
     """
     return _FINE(q, k, v, index, parent_score, key_mask, scale=scale, topk=topk, backend=backend)
 
@@ -178,6 +181,7 @@ def _coarsest(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float, topk: int, kind: str
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Full attention; see :func:`quadtree_fine` for what is returned."""
+    q, k, v = accurate(q), accurate(k), accurate(v)
     if not topk:
         mask = None if mask is None else mask.unsqueeze(1)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale), None, None
@@ -190,6 +194,7 @@ def _coarsest(
 
 
 def _fine_reference(q, k, v, index, parent_score=None, key_mask=None, *, scale, topk):
+    q, k, v = accurate(q), accurate(k), accurate(v)
     D, K = q.shape[-1], index.shape[-1]
     children = 4 * index.unsqueeze(-1) + torch.arange(4, device=index.device)
     candidates = children.flatten(2)  # (G, Nq/4, 4K)
@@ -223,6 +228,7 @@ def _fine_reference(q, k, v, index, parent_score=None, key_mask=None, *, scale, 
 
 
 def _fine_fast(q, k, v, index, parent_score=None, key_mask=None, *, scale, topk):
+    q, k, v = accurate(q), accurate(k), accurate(v)
     floats = [x for x in (q, k, v, parent_score) if x is not None]
     if torch.is_grad_enabled() and any(x.requires_grad for x in floats):
         return _FineLevel.apply(q, k, v, index, parent_score, key_mask, scale, topk)
@@ -237,7 +243,7 @@ def _fine_forward(q, k, v, index, parent_score, key_mask, scale, topk, keep=Fals
     """
     (G, Nq, D), K = q.shape, index.shape[-1]
     parents = G * Nq // 4
-    nodes = _flat_nodes(index, k.shape[1] // 4)
+    nodes = flat_nodes(index, k.shape[1] // 4)
     q = q.contiguous().view(parents, 4, D)
     table_k, table_v = (x.contiguous().view(-1, 4 * D) for x in (k, v))
     mask_table = None if key_mask is None else key_mask.reshape(-1, 4)
@@ -271,7 +277,7 @@ def _fine_forward(q, k, v, index, parent_score, key_mask, scale, topk, keep=Fals
         torch.index_select(table_v, 0, rows, out=gathered)
         torch.bmm(used, candidates, out=out[chunk])
 
-    kept = _kept_nodes(index, location) if topk else None
+    kept = kept_nodes(index, location) if topk else None
     saved = (q, table_k, table_v, nodes, probability, parent_score, location, mask_table)
     score = None if score is None else score.view(G, Nq, topk)
     return out.view(G, Nq, D), kept, score, saved if keep else None
@@ -352,14 +358,14 @@ class _FineLevel(torch.autograd.Function):
         )
 
 
-def _flat_nodes(index: Tensor, num_parents: int) -> Tensor:
+def flat_nodes(index: Tensor, num_parents: int) -> Tensor:
     """Nodes of every head numbered through: rows of a ``(G * num_parents, 4D)`` table."""
     G, _, K = index.shape
     heads = torch.arange(G, device=index.device).view(G, 1, 1) * num_parents
     return (index + heads).view(-1, K)
 
 
-def _kept_nodes(index: Tensor, location: Tensor) -> Tensor:
+def kept_nodes(index: Tensor, location: Tensor) -> Tensor:
     """Map places in the candidate list ``(G * P, 4, k)`` to nodes ``(G, 4P, k)``."""
     G, P, K = index.shape
     parents = index.reshape(G * P, K).gather(1, (location >> 2).flatten(1)).view_as(location)
@@ -384,4 +390,16 @@ def _chunks(nodes: Tensor, head_dims: int, table: Tensor):
         yield slice(start, stop), buffer[: (stop - start) * K]
 
 
-_FINE = Op('quadtree_fine', reference=_fine_reference, fast=_fine_fast)
+def _kernel_obstacle(q, k, v, index, *args, **kwargs) -> str:
+    if index.shape[-1] > KERNEL_MAX_TOPK:
+        return f'{index.shape[-1]} candidates are over {KERNEL_MAX_TOPK}'
+    return '' if q.numel() else 'there are no queries'
+
+
+_FINE = Op(
+    'quadtree_fine',
+    reference=_fine_reference,
+    fast=_fine_fast,
+    triton='mmeffvit.ops.triton.quadtree:fine_level',
+    supports=_kernel_obstacle,
+)

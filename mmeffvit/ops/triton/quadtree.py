@@ -1,0 +1,479 @@
+"""The finer levels of QuadTree attention in Triton, forward and backward.
+
+Forward and the gradient of the queries run one program per parent: its four queries, padded to the
+16 rows that matrix units take, against the children of its ``K`` candidates. Scores, softmax and
+sums stay in registers in float32; only the messages, a log-sum-exp per query and, where the next
+level needs a top-k, the ``4K`` weights per query are written.
+
+The gradients of keys and values run one program per parent of keys. It walks the list of those who
+selected that parent (one stable sort of the flat node numbers), so there are no atomics, the result
+is deterministic, and keys that nobody selected get their zeros. What a list holds beyond
+:data:`LIST_LENGTH` goes to programs of its own, whose sums the first one adds in order.
+
+Backward needs ``q, k, v``, the nodes and, in kind ``'B'``, the log-sum-exp; in kind ``'A'`` the
+softmax is over four siblings, the scores of the parents and the kept places are needed instead.
+
+These kernels were run in Triton's interpreter and compiled for sm_80, sm_90 and sm_100; no GPU was
+at hand.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..dispatch import triton_interpreted
+from ..precision import accurate
+from ..quadtree import flat_nodes, kept_nodes
+
+#: Entries of a parent's list that one program takes.
+LIST_LENGTH = 1024
+#: Entries of a list that are taken at once; four queries each.
+_BLOCK_G = 8
+
+_LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
+
+
+def _launch_options(K: int, D: int) -> dict:
+    """Constants and launch choices by shape: ``K`` candidates of heads ``D`` wide."""
+    block_k, block_d = max(4, triton.next_power_of_2(K)), max(16, triton.next_power_of_2(D))
+    return dict(
+        K=K,
+        D=D,
+        BLOCK_K=block_k,
+        BLOCK_D=block_d,
+        WIDEN=triton_interpreted(),  # whose products of bfloat16 are wrong
+        num_warps=4 if block_k * block_d >= 1024 else 2,
+        num_stages=1,
+    )
+
+
+def fine_level(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    index: Tensor,
+    parent_score: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    *,
+    scale: float,
+    topk: int,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Attend on one finer level; see :func:`mmeffvit.ops.quadtree.quadtree_fine`."""
+    if not q.dtype == k.dtype == v.dtype:
+        q, k, v = accurate(q), accurate(k), accurate(v)
+    return _FineLevel.apply(q, k, v, index, parent_score, key_mask, scale, topk)
+
+
+class _FineLevel(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, q, k, v, index, parent_score, key_mask, scale, topk):
+        (G, Nq, D), K = q.shape, index.shape[-1]
+        parents, topk = G * Nq // 4, min(topk, 4 * K)
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+        nodes = flat_nodes(index, k.shape[1] // 4).int()
+        if parent_score is not None:
+            parent_score = parent_score.contiguous()
+        if key_mask is not None:
+            key_mask = key_mask.contiguous()
+        options = _launch_options(K, D)
+
+        out = torch.empty_like(q, dtype=torch.float32)
+        lse = None if parent_score is not None else out.new_empty(G, Nq)
+        weights = out.new_empty(parents, 4, 4 * K) if topk else None
+
+        def attend(out, weights, dropped) -> None:
+            _attend[(parents,)](
+                q, k, v, nodes, parent_score, key_mask, dropped, out, lse, weights, scale, **options
+            )
+
+        kept = score = location = None
+        if topk and parent_score is not None:
+            attend(None, weights, None)
+            score, location = weights.topk(topk, dim=-1)
+            attend(out, None, _dropped(location, K))
+        else:
+            attend(out, weights, None)
+            if topk:
+                score, location = weights.topk(topk, dim=-1)
+        if topk:
+            kept, score = kept_nodes(index, location), score.view(G, Nq, topk)
+
+        # The places are needed where the kept candidates were left out of the message.
+        location = None if parent_score is None else location
+        ctx.save_for_backward(q, k, v, nodes, lse, parent_score, key_mask, location)
+        ctx.scale = scale
+        if topk:
+            ctx.mark_non_differentiable(kept, *([score] if parent_score is None else []))
+        return out, kept, score
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_out, _, grad_score):
+        q, k, v, nodes, lse, parent_score, key_mask, location = ctx.saved_tensors
+        (parents, K), D = nodes.shape, q.shape[-1]
+        grad_out = grad_out.to(v.dtype).contiguous()
+        dropped = grad_weight = None
+        if location is not None:
+            dropped = _dropped(location, K)
+            grad_weight = torch.zeros(dropped.shape, device=q.device)
+            grad_weight.scatter_(-1, location, grad_score.reshape(location.shape))
+
+        shared = (q, k, v, grad_out, parent_score, key_mask, dropped, grad_weight, lse)
+        options = _launch_options(K, D)
+        grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
+        delta = None if lse is None else torch.empty_like(lse)
+        grad_parent = None if parent_score is None else torch.empty_like(parent_score)
+        _query_gradient[(parents,)](
+            *shared, nodes, delta, grad_q, grad_parent, ctx.scale, **options
+        )
+
+        num_parents = k.shape[0] * k.shape[1] // 4
+        entries, first, further, owner = _selections(nodes, num_parents)
+        lists = (entries, first, further, owner)
+        sums = torch.empty(len(owner), 2, 4, D, device=q.device)
+        settings = dict(options, BLOCK_G=_BLOCK_G, LIST_LENGTH=LIST_LENGTH)
+        for further_parts, programs in ((True, len(owner)), (False, num_parents)):
+            if programs:
+                _key_value_gradient[(programs,)](
+                    *shared,
+                    delta,
+                    *lists,
+                    sums,
+                    grad_k,
+                    grad_v,
+                    ctx.scale,
+                    num_parents,
+                    FURTHER=further_parts,
+                    **settings,
+                )
+        return grad_q, grad_k, grad_v, None, grad_parent, None, None, None
+
+
+def _dropped(location: Tensor, K: int) -> Tensor:
+    """Bytes ``(parents, 4, 4K)``: 1 where a candidate is kept for the next level alone."""
+    dropped = torch.zeros(*location.shape[:2], 4 * K, dtype=torch.uint8, device=location.device)
+    return dropped.scatter_(-1, location, 1)
+
+
+def _selections(nodes: Tensor, num_parents: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Lists of the places that selected each parent, without waiting for the device.
+
+    Args:
+        nodes (Tensor): ``(parents of queries, K)`` numbers of parents of keys.
+        num_parents (int): Parents of keys.
+
+    Returns:
+        tuple: Places in the flattened ``nodes``, list after list; where each list begins; how many
+        parts beyond the first :data:`LIST_LENGTH` places the lists before it have; of each such
+        part its parent (``num_parents`` where there are fewer parts).
+    """
+    device = nodes.device
+    ids, entries = nodes.flatten().sort(stable=True)
+    ends = torch.arange(num_parents + 1, dtype=torch.int32, device=device)
+    first = torch.searchsorted(ids, ends, out_int32=True)
+    parts = (first.diff() - 1).clamp(min=0) // LIST_LENGTH
+    further = F.pad(parts.cumsum(0, dtype=torch.int32), (1, 0))
+    most = torch.arange(nodes.numel() // LIST_LENGTH, dtype=torch.int32, device=device)
+    owner = torch.searchsorted(further[1:], most, right=True, out_int32=True)
+    return entries.int(), first, further, owner
+
+
+@triton.jit
+def _dot(a, b, WIDEN: tl.constexpr):
+    if WIDEN:
+        a = a.to(tl.float32)
+        b = b.to(tl.float32)
+    return tl.dot(a, b, input_precision='tf32x3')
+
+
+@triton.jit
+def _load_rows(base, rows, valid, D: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Rows ``(n, BLOCK_D)`` of a table, zero where not valid."""
+    d = tl.arange(0, BLOCK_D)
+    pointers = base + rows.to(tl.int64)[:, None] * D + d[None, :]
+    return tl.load(pointers, mask=valid[:, None] & (d < D)[None, :], other=0.0)
+
+
+@triton.jit
+def _store_rows(base, rows, valid, x, D: tl.constexpr, BLOCK_D: tl.constexpr):
+    d = tl.arange(0, BLOCK_D)
+    pointers = base + rows.to(tl.int64)[:, None] * D + d[None, :]
+    tl.store(pointers, x.to(base.dtype.element_ty), mask=valid[:, None] & (d < D)[None, :])
+
+
+@triton.jit
+def _siblings_softmax(s, BLOCK_K: tl.constexpr):
+    """Softmax over the four children of each candidate: ``(n, BLOCK_K, 4)``."""
+    s = tl.reshape(s, (s.shape[0], BLOCK_K, 4))
+    p = tl.exp(s - tl.max(s, 2)[:, :, None])
+    return p / tl.sum(p, 2)[:, :, None]
+
+
+@triton.jit
+def _attend(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    node_ptr,
+    parent_ptr,
+    mask_ptr,
+    dropped_ptr,
+    out_ptr,
+    lse_ptr,
+    weight_ptr,
+    scale,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Four queries against their candidates: message, log-sum-exp, weights."""
+    parent = tl.program_id(0).to(tl.int64)
+    lane = tl.arange(0, 16)
+    queries, real = parent * 4 + lane, lane < 4
+    c = tl.arange(0, 4 * BLOCK_K)
+    valid = c < 4 * K
+    keys = tl.load(node_ptr + parent * K + c // 4, mask=valid, other=0) * 4 + c % 4
+    places = queries[:, None] * (4 * K) + c[None, :]
+    inside = real[:, None] & valid[None, :]
+
+    q = _load_rows(q_ptr, queries, real, D, BLOCK_D)
+    k = _load_rows(k_ptr, keys, valid, D, BLOCK_D)
+    s = _dot(q, tl.trans(k), WIDEN) * scale
+    if mask_ptr is not None:
+        seen = tl.load(mask_ptr + keys, mask=valid, other=1) != 0
+        s = tl.where(seen[None, :], s, _LOWEST)
+    if parent_ptr is None:
+        s = tl.where(valid[None, :], s, float('-inf'))
+        largest = tl.max(s, 1)
+        p = tl.exp(s - largest[:, None])
+        total = tl.sum(p, 1)
+        p = p / total[:, None]
+        tl.store(lse_ptr + queries, largest + tl.log(total), mask=real)
+    else:
+        slot = tl.arange(0, BLOCK_K)
+        above = tl.load(parent_ptr + parent * K + slot, mask=slot < K, other=0.0)
+        p = _siblings_softmax(s, BLOCK_K) * above[None, :, None]
+        p = tl.reshape(p, (16, 4 * BLOCK_K))
+    if weight_ptr is not None:
+        tl.store(weight_ptr + places, p, mask=inside)
+    if out_ptr is not None:
+        if dropped_ptr is not None:
+            dropped = tl.load(dropped_ptr + places, mask=inside, other=0)
+            p = tl.where(dropped != 0, 0.0, p)
+        v = _load_rows(v_ptr, keys, valid, D, BLOCK_D)
+        _store_rows(out_ptr, queries, real, _dot(p.to(v.dtype), v, WIDEN), D, BLOCK_D)
+
+
+@triton.jit
+def _query_gradient(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    grad_out_ptr,
+    parent_ptr,
+    mask_ptr,
+    dropped_ptr,
+    grad_weight_ptr,
+    lse_ptr,
+    node_ptr,
+    delta_ptr,
+    grad_q_ptr,
+    grad_parent_ptr,
+    scale,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Gradients of four queries, of their candidates' scores, and ``sum(p * dp)`` per query."""
+    parent = tl.program_id(0).to(tl.int64)
+    lane = tl.arange(0, 16)
+    queries, real = parent * 4 + lane, lane < 4
+    c = tl.arange(0, 4 * BLOCK_K)
+    valid = c < 4 * K
+    keys = tl.load(node_ptr + parent * K + c // 4, mask=valid, other=0) * 4 + c % 4
+
+    q = _load_rows(q_ptr, queries, real, D, BLOCK_D)
+    k = _load_rows(k_ptr, keys, valid, D, BLOCK_D)
+    s = _dot(q, tl.trans(k), WIDEN) * scale
+    v = _load_rows(v_ptr, keys, valid, D, BLOCK_D)
+    grad_out = _load_rows(grad_out_ptr, queries, real, D, BLOCK_D)
+    dp = _dot(grad_out, tl.trans(v), WIDEN)
+    if mask_ptr is not None:
+        seen = tl.load(mask_ptr + keys, mask=valid, other=1) != 0
+        s = tl.where(seen[None, :], s, _LOWEST)
+    if parent_ptr is None:
+        lse = tl.load(lse_ptr + queries, mask=real, other=0.0)
+        p = tl.exp(s - lse[:, None])
+        if mask_ptr is not None:  # a query that sees nothing weighs all candidates alike
+            p = tl.where((lse > _LOWEST / 2)[:, None], p, 1.0 / (4 * K))
+        p = tl.where(valid[None, :], p, 0.0)
+        delta = tl.sum(p * dp, 1)
+        tl.store(delta_ptr + queries, delta, mask=real)
+        ds = p * (dp - delta[:, None])
+    else:
+        if dropped_ptr is not None:
+            places = queries[:, None] * (4 * K) + c[None, :]
+            inside = real[:, None] & valid[None, :]
+            dropped = tl.load(dropped_ptr + places, mask=inside, other=0)
+            grad_weight = tl.load(grad_weight_ptr + places, mask=inside, other=0.0)
+            dp = tl.where(dropped != 0, grad_weight, dp)
+        slot = tl.arange(0, BLOCK_K)
+        above = tl.load(parent_ptr + parent * K + slot, mask=slot < K, other=0.0)
+        p = _siblings_softmax(s, BLOCK_K)
+        dp = tl.reshape(dp, (16, BLOCK_K, 4))
+        delta = tl.sum(p * dp, 2)
+        # Rows beyond the four queries have dp = 0.
+        tl.store(grad_parent_ptr + parent * K + slot, tl.sum(delta, 0), mask=slot < K)
+        ds = p * (dp - delta[:, :, None]) * above[None, :, None]
+        ds = tl.reshape(ds, (16, 4 * BLOCK_K))
+    if mask_ptr is not None:
+        ds = tl.where(seen[None, :], ds, 0.0)
+    ds = (ds * scale).to(k.dtype)
+    _store_rows(grad_q_ptr, queries, real, _dot(ds, k, WIDEN), D, BLOCK_D)
+
+
+@triton.jit
+def _key_value_gradient(
+    q_ptr,
+    k_ptr,
+    v_ptr,
+    grad_out_ptr,
+    parent_ptr,
+    mask_ptr,
+    dropped_ptr,
+    grad_weight_ptr,
+    lse_ptr,
+    delta_ptr,
+    entry_ptr,
+    first_ptr,
+    further_ptr,
+    owner_ptr,
+    sum_ptr,
+    grad_k_ptr,
+    grad_v_ptr,
+    scale,
+    num_parents,
+    FURTHER: tl.constexpr,
+    LIST_LENGTH: tl.constexpr,
+    BLOCK_G: tl.constexpr,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Gradients of four sibling keys and values.
+
+    With ``FURTHER`` a program sums a part of a long list beyond its first ``LIST_LENGTH`` entries;
+    without, it sums the first ones of a list, adds what its further parts gave, and writes.
+    """
+    program = tl.program_id(0)
+    part = 0
+    parent = program
+    if FURTHER:
+        parent = tl.load(owner_ptr + program)
+        if parent >= num_parents:
+            return
+        part = program - tl.load(further_ptr + parent) + 1
+    begin = tl.load(first_ptr + parent) + part * LIST_LENGTH
+    end = tl.minimum(begin + LIST_LENGTH, tl.load(first_ptr + parent + 1))
+
+    child = tl.arange(0, 16)
+    keys, real = parent.to(tl.int64) * 4 + child, child < 4
+    k = _load_rows(k_ptr, keys, real, D, BLOCK_D)
+    v = _load_rows(v_ptr, keys, real, D, BLOCK_D)
+    if mask_ptr is not None:
+        seen = tl.load(mask_ptr + keys, mask=real, other=1) != 0
+    grad_k = tl.zeros((16, BLOCK_D), tl.float32)
+    grad_v = tl.zeros((16, BLOCK_D), tl.float32)
+    lane = tl.arange(0, 4 * BLOCK_G)
+    for start in range(begin, end, BLOCK_G):
+        at = start + lane // 4
+        listed = at < end
+        entry = tl.load(entry_ptr + at, mask=listed, other=0)
+        queries = (entry // K).to(tl.int64) * 4 + lane % 4
+        q = _load_rows(q_ptr, queries, listed, D, BLOCK_D)
+        grad_out = _load_rows(grad_out_ptr, queries, listed, D, BLOCK_D)
+        s = _dot(q, tl.trans(k), WIDEN) * scale
+        dp = _dot(grad_out, tl.trans(v), WIDEN)
+        inside = listed[:, None] & real[None, :]
+        if mask_ptr is not None:
+            s = tl.where(seen[None, :], s, _LOWEST)
+        if parent_ptr is None:
+            lse = tl.load(lse_ptr + queries, mask=listed, other=0.0)
+            delta = tl.load(delta_ptr + queries, mask=listed, other=0.0)
+            p = tl.exp(s - lse[:, None])
+            if mask_ptr is not None:
+                p = tl.where((lse > _LOWEST / 2)[:, None], p, 1.0 / (4 * K))
+            p = tl.where(inside, p, 0.0)
+            ds = p * (dp - delta[:, None])
+        else:
+            s = tl.where(real[None, :], s, float('-inf'))
+            p = tl.exp(s - tl.max(s, 1)[:, None])
+            p = p / tl.sum(p, 1)[:, None]
+            above = tl.load(parent_ptr + entry, mask=listed, other=0.0)
+            if dropped_ptr is not None:
+                places = queries * (4 * K) + (entry % K) * 4
+                places = places[:, None] + child[None, :]
+                dropped = tl.load(dropped_ptr + places, mask=inside, other=0) != 0
+                grad_weight = tl.load(grad_weight_ptr + places, mask=inside, other=0.0)
+                dp = tl.where(dropped, grad_weight, dp)
+            ds = p * (dp - tl.sum(p * dp, 1)[:, None]) * above[:, None]
+            p = p * above[:, None]
+            if dropped_ptr is not None:
+                p = tl.where(dropped, 0.0, p)
+        if mask_ptr is not None:
+            ds = tl.where(seen[None, :], ds, 0.0)
+        grad_v += _dot(tl.trans(p.to(v.dtype)), grad_out, WIDEN)
+        grad_k += _dot(tl.trans((ds * scale).to(k.dtype)), q, WIDEN)
+
+    if FURTHER:
+        _store_rows(sum_ptr, program * 8 + child, real, grad_k, D, BLOCK_D)
+        _store_rows(sum_ptr, program * 8 + 4 + child, real, grad_v, D, BLOCK_D)
+    else:
+        for index in range(tl.load(further_ptr + parent), tl.load(further_ptr + parent + 1)):
+            grad_k += _load_rows(sum_ptr, index * 8 + child, real, D, BLOCK_D)
+            grad_v += _load_rows(sum_ptr, index * 8 + 4 + child, real, D, BLOCK_D)
+        _store_rows(grad_k_ptr, keys, real, grad_k, D, BLOCK_D)
+        _store_rows(grad_v_ptr, keys, real, grad_v, D, BLOCK_D)
+
+
+def _case(dtype: torch.dtype, D: int, K: int, kind: str, topk: int, masked: bool) -> None:
+    """Run forward and backward once, for :data:`COMPILE_CASES`."""
+    q, k, v = torch.zeros(3, 1, 16 * K, D, dtype=dtype).requires_grad_().unbind()
+    index = torch.arange(K).expand(1, 4 * K, K)
+    parent_score = torch.ones(index.shape) if kind == 'A' else None
+    key_mask = torch.ones(k.shape[:2], dtype=torch.bool) if masked else None
+    out = fine_level(q, k, v, index, parent_score, key_mask, scale=1.0, topk=topk)[0]
+    out.backward(torch.zeros_like(out))
+
+
+#: Calls whose kernels ``tools/bench/compile_kernels.py`` compiles.
+COMPILE_CASES = {
+    f'{str(dtype)[6:]} D={D} K={K} kind={kind} topk={topk} masked={masked}': partial(
+        _case, dtype, D, K, kind, topk, masked
+    )
+    for dtype, D, K, kind, topk, masked in (
+        (torch.bfloat16, 64, 8, 'B', 8, False),
+        (torch.bfloat16, 64, 8, 'B', 0, True),
+        (torch.bfloat16, 64, 8, 'A', 8, True),
+        (torch.bfloat16, 64, 32, 'B', 32, True),
+        (torch.bfloat16, 128, 32, 'A', 32, True),
+        (torch.float16, 32, 16, 'B', 8, False),
+        (torch.float32, 64, 8, 'B', 8, True),
+        (torch.float32, 64, 8, 'A', 8, True),
+        (torch.float32, 64, 32, 'B', 32, True),
+        (torch.float32, 128, 32, 'B', 32, True),
+    )
+}
