@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from ..registry import DATASETS
-from .io import list_images
+from ..utils.images import list_images
 
 #: 30 DAVIS test sequences are read up to this frame, as the published evaluations do.
 DAVIS_MAX_FRAMES = 85

@@ -3,8 +3,7 @@ from __future__ import annotations
 import numpy as np
 from mmengine.structures import BaseDataElement
 
-#: Largest value of each integer type that images are stored in.
-PEAKS = {'uint8': 255, 'uint16': 65535}
+from ..utils.images import PEAKS
 
 
 class RestorationSample(BaseDataElement):

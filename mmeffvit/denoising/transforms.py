@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..registry import TRANSFORMS
-from .io import read_image
+from ..utils.images import read_image
 from .structures import RestorationSample, to_unit
 
 KEYS = ('noisy', 'clean')

@@ -15,7 +15,7 @@ from mmeffvit.denoising import (
     SIDDBlocks,
     SIDDMedium,
 )
-from mmeffvit.denoising.io import read_image, write_image
+from mmeffvit.utils.images import read_image, write_image
 
 LOAD = [dict(type='LoadRestorationPair'), dict(type='PackRestorationInputs')]
 

@@ -11,7 +11,7 @@ import torch
 from mmengine import Config
 
 from mmeffvit.denoising import Denoiser, Restorer, denoise_path
-from mmeffvit.denoising.io import read_image, write_image
+from mmeffvit.utils.images import read_image, write_image
 
 ROOT = Path(__file__).parents[2]
 IMAGE_MODEL = dict(

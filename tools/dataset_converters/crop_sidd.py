@@ -9,8 +9,8 @@ import numpy as np
 from rich.progress import track
 
 from mmeffvit.denoising.datasets import sidd_pairs
-from mmeffvit.denoising.io import read_image, write_image
 from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.utils.images import read_image, write_image
 
 
 def parse_args() -> argparse.Namespace:

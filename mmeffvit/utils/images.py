@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .structures import PEAKS
-
+#: Largest value of each integer type that images are stored in.
+PEAKS = {'uint8': 255, 'uint16': 65535}
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
 
 
@@ -27,7 +27,32 @@ def read_image(path: str | Path, keep: bool = False) -> np.ndarray:
         ValueError: If the file is missing, corrupt, truncated or of another type; the message
             names it.
     """
-    path = Path(path)
+    image = _decode(Path(path), cv2.IMREAD_UNCHANGED)
+    if image.dtype.name not in PEAKS:
+        raise ValueError(f'{path} holds {image.dtype}; only 8 and 16 bits are read.')
+    if image.ndim == 2:
+        return image if keep else np.repeat(image[..., None], 3, axis=2)
+    if image.shape[2] == 4:
+        return image[..., [2, 1, 0, 3]] if keep else np.ascontiguousarray(image[..., 2::-1])
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def read_upright(path: str | Path) -> np.ndarray:
+    """Read an image as the frameworks' pipelines do: 8 bits, three channels, turned upright.
+
+    Args:
+        path (str | Path): The file.
+
+    Returns:
+        np.ndarray: ``(H, W, 3)`` uint8, RGB.
+
+    Raises:
+        ValueError: If the file is missing, corrupt or truncated; the message names it.
+    """
+    return np.ascontiguousarray(_decode(Path(path), cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def _decode(path: Path, flags: int) -> np.ndarray:
     try:
         # OpenCV fills what is missing of a truncated file with grey; Pillow notices.
         with Image.open(path) as image:
@@ -36,16 +61,10 @@ def read_image(path: str | Path, keep: bool = False) -> np.ndarray:
         raise ValueError(f'There is no image at {path}.') from None
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
         raise ValueError(f'{path} cannot be read, is it truncated? ({error})') from None
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    image = cv2.imread(str(path), flags)
     if image is None:
         raise ValueError(f'{path} cannot be decoded; convert it to PNG.')
-    if image.dtype.name not in PEAKS:
-        raise ValueError(f'{path} holds {image.dtype}; only 8 and 16 bits are read.')
-    if image.ndim == 2:
-        return image if keep else np.repeat(image[..., None], 3, axis=2)
-    if image.shape[2] == 4:
-        return image[..., [2, 1, 0, 3]] if keep else np.ascontiguousarray(image[..., 2::-1])
-    return np.ascontiguousarray(image[..., ::-1])
+    return image
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:

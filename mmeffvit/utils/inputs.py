@@ -1,0 +1,79 @@
+"""What command lines share that work through images and videos: which, where to, what became."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from glob import glob
+from pathlib import Path
+
+from .images import SUFFIXES, list_images
+from .videos import CODECS, Video, is_video
+
+
+@dataclass
+class Report:
+    """What became of the files.
+
+    Attributes:
+        written (list[Path]): Results.
+        failed (list[tuple[Path, str]]): Sources that could not be used, and why.
+    """
+
+    written: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+class Inputs:
+    """The images and videos that a user named.
+
+    Args:
+        sources (Sequence[str | Path]): Images, videos, folders (every image below), or patterns
+            such as ``'photos/**/*.jpg'``.
+        out (str | Path): Folder of the results; what lies below it is no source.
+
+    Attributes:
+        files (list[Path]): Images and videos.
+
+    Raises:
+        ValueError: If a source is missing, is neither image nor video, or holds no image; or the
+            results would replace the sources.
+    """
+
+    def __init__(self, sources: Sequence[str | Path], out: str | Path) -> None:
+        self._out = Path(out).resolve()
+        expanded = [path for given in sources for path in _expand(given)]
+        folders = {path if path.is_dir() else path.parent for path in expanded}
+        self._root = Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
+        if self._out == self._root.resolve():
+            raise ValueError(f'{out} is the folder of the source; results need another one.')
+        self.files = list(dict.fromkeys(file for path in expanded for file in self._files(path)))
+
+    def _files(self, source: Path) -> list[Path]:
+        if source.is_file():
+            if source.suffix.lower() not in SUFFIXES and not is_video(source):
+                known = ' '.join((*SUFFIXES, *CODECS))
+                raise ValueError(f'{source} is no image or video by its suffix; known are {known}.')
+            return [source]
+        images = [path for path in list_images(source) if self._out not in path.resolve().parents]
+        if not images:
+            raise ValueError(f'{source} holds no image ({" ".join(SUFFIXES)}).')
+        return images
+
+    def place(self, path: Path) -> Path:
+        """A file's place below the folder that all sources share; results have the same."""
+        return Path(os.path.abspath(path)).relative_to(self._root)
+
+    def count_steps(self) -> int:
+        """Number of images and frames."""
+        return sum(Video(path).count if is_video(path) else 1 for path in self.files)
+
+
+def _expand(given: str | Path) -> list[Path]:
+    if Path(given).exists():
+        return [Path(given)]
+    found = sorted(glob(str(given), recursive=True))
+    if not found:
+        raise ValueError(f'There is nothing at {given}.')
+    return [Path(path) for path in found]
