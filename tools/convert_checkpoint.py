@@ -17,6 +17,7 @@ from rich.console import Console
 
 from mmeffvit import __version__
 from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_state, write_state
+from mmeffvit.engine.training_checkpoint import allow_training_checkpoints
 from mmeffvit.utils.cli import UserError, run_cli
 
 SUFFIXES = ('.pth', '.pt', '.safetensors')
@@ -42,6 +43,7 @@ def main() -> None:
     args = parse_args()
     if args.dst.suffix not in SUFFIXES:
         raise UserError(f'{args.dst} must end in one of {", ".join(SUFFIXES)}.')
+    allow_training_checkpoints()  # OpenMMLab's hold log histories beside the weights
     try:
         result = convert(read_state(args.src), args.family, args.part)
     except ValueError as error:

@@ -92,9 +92,15 @@ def convert(
             f'No key is one of {key_map.source}; the file has {_examples(state)}. '
             'Check the family, or whether the weights are wrapped differently.'
         )
-    if key_map.finish is not None:
-        result.state = key_map.finish(result.state)
-    result.config = config or key_map.config(result.state)
+    try:
+        if key_map.finish is not None:
+            result.state = key_map.finish(result.state)
+        result.config = config or key_map.config(result.state)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(
+            f'The file has too few keys of {key_map.source} to tell its architecture by '
+            f'({error}); check the family, or give a whole checkpoint.'
+        ) from None
     with torch.device('meta'):
         wanted = MODELS.build({'_scope_': 'mmeffvit', **result.config}).state_dict()
     check_against(result, wanted, key_map)

@@ -9,9 +9,7 @@ import warnings
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from .keymap import StateDict, as_state
 
@@ -35,23 +33,31 @@ def read_state(path: str | Path) -> StateDict:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f'There is no checkpoint at {path}.')
+    loaded = _load(path)
+    try:
+        return unwrap(loaded)
+    except ValueError as error:
+        raise ValueError(f'{path} holds no weights. {error}') from None
+
+
+def _load(path: Path) -> object:
     try:
         if path.suffix == '.safetensors':
-            return unwrap(load_file(path))
+            return load_file(path)
         # Training scripts save their parsed arguments beside the weights; a Namespace is inert.
         inert = torch.serialization.safe_globals([argparse.Namespace])
         with warnings.catch_warnings(), inert:
             warnings.simplefilter('ignore')  # of pickle protocols; what is wrong raises
-            return unwrap(torch.load(path, map_location='cpu', weights_only=True))
+            return torch.load(path, map_location='cpu', weights_only=True)
     except pickle.UnpicklingError as error:
         blocked = str(error).partition('Unsupported global: GLOBAL ')[2].split()
         reason = f'it would import {blocked[0]}' if blocked else 'it is not a tensor file'
         raise ValueError(
             f'{path} is refused: {reason}. Only tensors are loaded; save the plain state dict.'
         ) from None
-    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # a damaged pickle raises anything
         raise ValueError(
-            f'{path} cannot be read, is it truncated? ({_first_line(error)})'
+            f'{path} cannot be read: it is damaged or no checkpoint ({_first_sentence(error)}).'
         ) from None
 
 
@@ -84,12 +90,15 @@ def write_state(state: StateDict, path: str | Path, meta: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + '.partial')
     if path.suffix == '.safetensors':
-        tensors: dict[str, Tensor] = {key: value.contiguous() for key, value in state.items()}
+        # The format knows no shared storage, and heads of public detectors share weights.
+        contiguous = torch.contiguous_format
+        tensors = {key: value.clone(memory_format=contiguous) for key, value in state.items()}
         save_file(tensors, partial, metadata={'meta': json.dumps(meta)})
     else:
         torch.save(dict(state_dict=state, meta=meta), partial)
     partial.replace(path)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _first_sentence(error: Exception) -> str:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return lines[0].partition('. ')[0]

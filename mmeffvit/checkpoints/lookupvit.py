@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .keymap import Drop, KeyMap, Rename, StateDict
 from .pvt import without_class_token
-from .vit import FINAL_NORM, PROJ, QKV, VIT, vit_arch, vit_rules
+from .vit import FINAL_NORM, PROJ, QKV, VIT, vit_arch, vit_rules, with_patch_bias
 
 _REFINE = 'refine.'
 
@@ -20,10 +20,10 @@ def _with_parts(fused: Tensor, match: re.Match) -> tuple[Tensor, ...]:
 
 def _start_small(state: StateDict) -> StateDict:
     """What is infused into the lookup tokens starts at a tenth of its size (our choice)."""
-    width = len(state['patch_embed.proj.bias'])
-    depth = vit_arch(state, _REFINE)['arch']['depth']
-    gains = {f'blocks.{i}.infuse.norm_v.weight': torch.full((width,), 0.1) for i in range(depth)}
-    return {**state, **gains}
+    arch = vit_arch(state, _REFINE)['arch']
+    names = [f'blocks.{i}.infuse.norm_v.weight' for i in range(arch['depth'])]
+    gains = {name: torch.full((arch['embed_dims'],), 0.1) for name in names}
+    return {**with_patch_bias(state), **gains}
 
 
 #: The ViT refines the compressed tokens; gathering starts with the same projections.

@@ -65,6 +65,12 @@ def vit_config(state: StateDict) -> dict:
     )
 
 
+def with_patch_bias(state: StateDict) -> StateDict:
+    """The state with a zero bias of the patch embedding, which has none in mmseg."""
+    weight = state['patch_embed.proj.weight']
+    return {'patch_embed.proj.bias': weight.new_zeros(len(weight)), **state}
+
+
 VIT = KeyMap(
     source='timm, DeiT, mmpretrain or mmseg (VisionTransformer)',
     rules=(
@@ -76,4 +82,5 @@ VIT = KeyMap(
     ),
     config=vit_config,
     head_rules=LINEAR_HEAD,
+    finish=with_patch_bias,
 )

@@ -7,12 +7,14 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from mmengine.logging import HistoryBuffer
 from safetensors.torch import load_file
 
 from mmeffvit.backbones import PVT, PVTv2, QuadTreeTransformer
-from mmeffvit.checkpoints import convert, read_state
+from mmeffvit.checkpoints import convert, read_state, write_state
 from mmeffvit.registry import MODELS
 
 ARCH = dict(embed_dims=(8, 16, 40, 64), depths=(1, 1, 2, 1), num_heads=(1, 2, 5, 8))
@@ -54,13 +56,26 @@ def test_quadtree_loads_strictly(kind):
     model.load_state_dict(result.state, strict=True)
 
 
-def test_pvtv2_loads_strictly():
+def whai362(stage: int, part: str, rest: str) -> str:
+    """A PVTv2 key of the authors."""
+    name = f'{dict(blocks="block").get(part, part)}{stage + 1}.{rest}'
+    return name.replace('mlp.dwconv.', 'mlp.dwconv.dwconv.')
+
+
+def timm(stage: int, part: str, rest: str) -> str:
+    """A PVTv2 key of timm."""
+    if part == 'patch_embed':
+        return f'stages.{stage}.downsample.{rest}' if stage else f'patch_embed.{rest}'
+    return f'stages.{stage}.{part}.{rest}'
+
+
+@pytest.mark.parametrize('name', [whai362, timm])
+def test_pvtv2_loads_strictly(name):
     ours = PVTv2(ARCH).state_dict()
     public = {}
     for key, value in ours.items():
         _, stage, part, rest = key.split('.', 3)
-        name = f'{dict(blocks="block").get(part, part)}{int(stage) + 1}.{rest}'
-        public[name.replace('mlp.dwconv.', 'mlp.dwconv.dwconv.')] = value
+        public[name(int(stage), part, rest)] = value
     result = convert(
         {**public, 'head.weight': torch.zeros(5, 64), 'head.bias': torch.zeros(5)}, 'pvtv2'
     )
@@ -114,6 +129,12 @@ def test_every_mismatch_is_reported():
     assert len(result.mismatched) == 1
 
 
+def test_what_does_not_show_its_architecture_is_refused():
+    state = {k: v for k, v in public_quadtree().items() if not k.startswith('patch_embed')}
+    with pytest.raises(ValueError, match=r'too few keys .*patch_embed\.proj\.bias'):
+        convert(state, 'quadtree')
+
+
 def test_foreign_keys_are_refused():
     with pytest.raises(ValueError, match='No key is one of the QuadTreeAttention'):
         convert({'conv1.weight': torch.zeros(1)}, 'quadtree')
@@ -136,9 +157,10 @@ def tool(monkeypatch, capsys):
 
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_command_line_round_trip(tool, tmp_path, suffix):
-    """A training checkpoint as the authors save it, arguments beside the weights."""
+    """A training checkpoint as the authors save it, with what OpenMMLab puts beside the weights."""
     source, target = tmp_path / 'b.pth', tmp_path / f'converted{suffix}'
     training = dict(model=public_quadtree(), epoch=3, args=argparse.Namespace(lr=0.1))
+    training['message_hub'] = dict(loss=HistoryBuffer([1.0], [1]), score=np.float64(0.5))
     torch.save(training, source)
     code, out, err = tool(source, target, '--family', 'quadtree')
     assert code == 0, err
@@ -152,6 +174,13 @@ def test_command_line_round_trip(tool, tmp_path, suffix):
     model = QuadTreeTransformer(ARCH, init_cfg=init)
     model.init_weights()
     assert all(torch.equal(v, saved['state_dict'][k]) for k, v in model.state_dict().items())
+
+
+def test_weights_that_share_storage_are_written_apart(tmp_path):
+    shared = torch.arange(4.0)
+    path = tmp_path / 'tied.safetensors'
+    write_state({'a': shared, 'b': shared, 'c': shared[::2]}, path, {})
+    assert torch.equal(read_state(path)['c'], torch.tensor([0.0, 2.0]))
 
 
 class _Code:
@@ -168,6 +197,11 @@ def test_command_line_refuses(tool, tmp_path):
         'code': lambda path: torch.save(dict(model=public_quadtree(), hook=_Code()), path),
         'pickle': lambda path: path.write_bytes(pickle.dumps(_Code())),
         'truncated': lambda path: path.write_bytes(b'PK\x03\x04 cut off'),
+        'damaged': lambda path: path.write_bytes(b'\x80\x02X\x01\x00\x00\x00\x80.'),
+        'script': lambda path: torch.jit.script(torch.nn.ReLU()).save(path),
+        'text': lambda path: path.write_text('<html>not found</html>'),
+        'numbers': lambda path: torch.save(dict(epoch=3), path),
+        'small': lambda path: torch.save({'block1.0.norm1.weight': torch.ones(8)}, path),
         'absent': lambda path: None,
     }
     for name, write in files.items():
@@ -175,6 +209,7 @@ def test_command_line_refuses(tool, tmp_path):
         code, _, err = tool(tmp_path / f'{name}.pth', target, '--family', 'quadtree')
         assert code == 2, name
         assert len(err.strip().splitlines()) == 1 and err.startswith('error: ')
+        assert name == 'small' or f'{name}.pth' in err
         assert not target.exists()
     code, _, _ = tool(tmp_path / 'partial.pth', target, '--family', 'quadtree', '--allow-partial')
     assert code == 0

@@ -49,7 +49,18 @@ def _openmmlab(swin: SwinTransformer) -> dict[str, Tensor]:
     return state
 
 
-@pytest.mark.parametrize('home', [_official, _openmmlab])
+def _timm(swin: SwinTransformer) -> dict[str, Tensor]:
+    """timm's names, where merging begins a stage."""
+    state = {}
+    for key, value in _official(swin).items():
+        if 'downsample' in key:
+            _, stage, rest = key.split('.', 2)
+            key = f'layers.{int(stage) + 1}.{rest}'
+        state[key] = value
+    return state
+
+
+@pytest.mark.parametrize('home', [_official, _openmmlab, _timm])
 def test_swin_round_trip(home):
     swin = _randomised(SwinTransformer(ARCH))
     result = convert(home(swin), 'swin')
