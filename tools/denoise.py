@@ -5,7 +5,6 @@ Exit code 0: all done; 1: some files could not be read, they are named; 2: nothi
 """
 
 import argparse
-import sys
 
 from mmengine.config import Config
 from mmengine.device import get_device
@@ -48,10 +47,7 @@ def main() -> int:
         report = denoise_path(denoiser, args.source, args.out, args.side_by_side, track)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from error
-    print(f'{len(report.written)} written to {args.out}')
-    for _, reason in report.failed:
-        print(f'not denoised: {reason}', file=sys.stderr)
-    return 1 if report.failed else 0
+    return report.conclude(args.out)
 
 
 if __name__ == '__main__':

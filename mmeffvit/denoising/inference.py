@@ -12,8 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from ..checkpoints import read_state, unwrap
-from ..engine.training_checkpoint import read_training_checkpoint
+from ..engine.weights import load_strictly, read_weights
 from ..registry import MODELS
 from .restorer import Restorer
 from .structures import from_unit, to_unit
@@ -110,16 +109,6 @@ def load_weights(model: Restorer, checkpoint: str | Path) -> None:
     Raises:
         ValueError: If keys are missing, unknown or of another shape.
     """
-    path = Path(checkpoint)
-    is_tensors = path.suffix == '.safetensors'
-    state = read_state(path) if is_tensors else unwrap(read_training_checkpoint(str(path)))
+    state, _ = read_weights(checkpoint)
     whole = any(key.startswith('backbone.') for key in state)
-    target = model if whole else model.backbone
-    try:
-        target.load_state_dict(state)
-    except RuntimeError as error:
-        reason = ' '.join(str(error).split())[:200]
-        raise ValueError(
-            f'{path} does not hold the weights of this model; weights of the authors are converted '
-            f'by tools/convert_checkpoint.py ({reason} ...)'
-        ) from None
+    load_strictly(model if whole else model.backbone, state, checkpoint)

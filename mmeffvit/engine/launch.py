@@ -57,6 +57,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def read_config(path: str | Path) -> Config:
+    """Read a config file.
+
+    Raises:
+        UserError: If it does not exist.
+        ImportError: If it inherits from a framework that is not installed.
+    """
+    if not Path(path).is_file():
+        raise UserError(f'{path} does not exist: give the path of a config file.')
+    return Config.fromfile(path)
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config that ``args`` name and apply the common options.
 
@@ -70,9 +82,7 @@ def load_config(args: argparse.Namespace) -> Config:
         UserError: If the config is missing, or an option does not fit.
         ImportError: If it inherits from a framework that is not installed.
     """
-    if not Path(args.config).is_file():
-        raise UserError(f'{args.config} does not exist: give the path of a config file.')
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config)
     options = dict(args.cfg_options or {})
     # Overriding the variable alone would change nothing; users mean the switch.
     root = args.data_root or options.pop('data_root', None)

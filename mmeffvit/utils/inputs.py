@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from glob import glob
@@ -23,6 +24,13 @@ class Report:
 
     written: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+
+    def conclude(self, out: str | Path) -> int:
+        """Print how much was written to ``out`` and what failed; returns the exit code."""
+        print(f'{len(self.written)} written to {out}')
+        for _, reason in self.failed:
+            print(f'skipped: {reason}', file=sys.stderr)
+        return 1 if self.failed else 0
 
 
 class Inputs:

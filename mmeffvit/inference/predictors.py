@@ -1,0 +1,227 @@
+"""One trained model of a framework, image by image, through the framework's own inferencer."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.structures import BaseDataElement
+from torch import nn
+
+from ..engine.data_paths import iter_datasets
+from ..engine.scopes import activate_scope
+from ..engine.weights import load_strictly, read_weights
+from ..utils.images import write_image
+
+
+class Predictor:
+    """What the tasks share.
+
+    Args:
+        config (Config): Of a model that is tested on images.
+        dataset_meta (dict): ``classes`` and, where there is one, ``palette``.
+        device (str): Where to run.
+        score_threshold (float): Detections below it are not drawn.
+    """
+
+    model: nn.Module
+
+    def __call__(self, image: np.ndarray) -> tuple[BaseDataElement, np.ndarray]:
+        """Predict for an RGB image ``(H, W, 3)`` uint8; returns the sample and it drawn, RGB."""
+        raise NotImplementedError
+
+    def keep(
+        self, sample: BaseDataElement, source: str, frame: int | None, out: Path
+    ) -> list[Path]:
+        """Keep the prediction of an image, or of a video's frame; returns the files written."""
+        raise NotImplementedError
+
+    def finish(self, out: Path) -> list[Path]:
+        """Write what was kept and not written yet; returns the files."""
+        return []
+
+
+class Detector(Predictor):
+    """Boxes and masks; kept as one COCO file with ``images``, ``categories``, ``annotations``.
+
+    Its annotations are COCO results: every detection, with its score, whatever is drawn.
+    """
+
+    def __init__(
+        self, config: Config, dataset_meta: dict, device: str, score_threshold: float
+    ) -> None:
+        from mmdet.apis import DetInferencer
+
+        self._inferencer = DetInferencer(config, device=device, show_progress=False)
+        self._threshold = score_threshold
+        self.model = self._inferencer.model
+        self.model.dataset_meta.update(dataset_meta)
+        self._images: list[dict] = []
+        self._annotations: list[dict] = []
+
+    def __call__(self, image: np.ndarray) -> tuple[BaseDataElement, np.ndarray]:
+        """See :class:`Predictor`."""
+        _, data = next(self._inferencer.preprocess([_bgr(image)]))
+        samples = self._inferencer.forward(data)
+        drawn = self._inferencer.visualize(
+            [image], samples, return_vis=True, pred_score_thr=self._threshold
+        )
+        return samples[0], drawn[0]
+
+    def keep(
+        self, sample: BaseDataElement, source: str, frame: int | None, out: Path
+    ) -> list[Path]:
+        """See :class:`Predictor`."""
+        height, width = sample.ori_shape[:2]
+        entry = dict(id=len(self._images) + 1, file_name=source, height=height, width=width)
+        self._images.append(entry if frame is None else {**entry, 'frame_id': frame})
+        found = self._inferencer.pred2dict(sample)
+        for index, (left, top, right, bottom) in enumerate(found['bboxes']):
+            annotation = dict(
+                id=len(self._annotations) + 1,
+                image_id=entry['id'],
+                category_id=found['labels'][index] + 1,
+                bbox=[left, top, right - left, bottom - top],
+                area=(right - left) * (bottom - top),
+                iscrowd=0,
+                score=found['scores'][index],
+            )
+            if 'masks' in found:
+                annotation['segmentation'] = found['masks'][index]
+            self._annotations.append(annotation)
+        return []
+
+    def finish(self, out: Path) -> list[Path]:
+        """See :class:`Predictor`."""
+        names = enumerate(self.model.dataset_meta['classes'], 1)
+        content = dict(
+            images=self._images,
+            categories=[dict(id=number, name=name) for number, name in names],
+            annotations=self._annotations,
+        )
+        return [_write_json(content, out)]
+
+
+class Segmentor(Predictor):
+    """A class per pixel; kept as an 8-bit PNG of class indices per image."""
+
+    def __init__(
+        self, config: Config, dataset_meta: dict, device: str, score_threshold: float
+    ) -> None:
+        from mmseg.apis import MMSegInferencer
+
+        self._inferencer = MMSegInferencer(config, device=device, show_progress=False)
+        self.model = self._inferencer.model
+        self.model.dataset_meta = {key: dataset_meta.get(key) for key in ('classes', 'palette')}
+
+    def __call__(self, image: np.ndarray) -> tuple[BaseDataElement, np.ndarray]:
+        """See :class:`Predictor`."""
+        samples = self._inferencer.forward(next(self._inferencer.preprocess([_bgr(image)])))
+        return samples[0], self._inferencer.visualize([image], samples, return_vis=True)[0]
+
+    def keep(
+        self, sample: BaseDataElement, source: str, frame: int | None, out: Path
+    ) -> list[Path]:
+        """See :class:`Predictor`."""
+        path = out / (f'{source}.png' if frame is None else f'{source}/{frame:06d}.png')
+        write_image(path, sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8))
+        return [path]
+
+
+class Classifier(Predictor):
+    """Scores of the classes; kept as one JSON list."""
+
+    def __init__(
+        self, config: Config, dataset_meta: dict, device: str, score_threshold: float
+    ) -> None:
+        from mmpretrain.apis import ImageClassificationInferencer
+        from mmpretrain.visualization import UniversalVisualizer
+
+        self._inferencer = ImageClassificationInferencer(
+            config, pretrained=False, device=device, classes=dataset_meta.get('classes')
+        )
+        self._visualizer = UniversalVisualizer()
+        self.model = self._inferencer.model
+        self._kept: list[dict] = []
+
+    def __call__(self, image: np.ndarray) -> tuple[BaseDataElement, np.ndarray]:
+        """See :class:`Predictor`."""
+        samples = self._inferencer.forward(next(self._inferencer.preprocess([_bgr(image)])))
+        drawn = self._visualizer.visualize_cls(
+            image, samples[0], classes=self._inferencer.classes, draw_gt=False
+        )
+        return samples[0], drawn
+
+    def keep(
+        self, sample: BaseDataElement, source: str, frame: int | None, out: Path
+    ) -> list[Path]:
+        """See :class:`Predictor`."""
+        (found,) = self._inferencer.postprocess([sample], None)
+        found['pred_scores'] = found['pred_scores'].tolist()
+        place = dict(file_name=source) if frame is None else dict(file_name=source, frame_id=frame)
+        self._kept.append({**place, **found})
+        return []
+
+    def finish(self, out: Path) -> list[Path]:
+        """See :class:`Predictor`."""
+        return [_write_json(self._kept, out)]
+
+
+_PREDICTORS = dict(mmdet=Detector, mmseg=Segmentor, mmpretrain=Classifier)
+
+
+def build_predictor(
+    config: Config, checkpoint: str | Path, device: str = 'cpu', score_threshold: float = 0.3
+) -> Predictor:
+    """Build the model of a detector's, segmentor's or classifier's config with its weights.
+
+    Args:
+        config (Config): Its ``default_scope`` is mmdet, mmseg or mmpretrain.
+        checkpoint (str | Path): ``.pth`` or ``.safetensors``; every key must fit. Only tensors and
+            training state are read.
+        device (str): Where to run.
+        score_threshold (float): Detections below it are not drawn.
+
+    Raises:
+        UserError: If the scope is unknown, or the checkpoint is missing, damaged or would run code.
+        ValueError: If the weights are not this model's.
+    """
+    scope = activate_scope(config)
+    init_default_scope(scope)
+    state, meta = read_weights(checkpoint)
+    if 'data_preprocessor' in config:
+        config.model.setdefault('data_preprocessor', config.data_preprocessor)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of missing weights; they are loaded here, strictly
+        dataset_meta = _dataset_meta(config, scope, meta)
+        predictor = _PREDICTORS[scope](config, dataset_meta, device, score_threshold)
+    load_strictly(predictor.model, state, checkpoint)
+    return predictor
+
+
+def _dataset_meta(config: Config, scope: str, checkpoint_meta: dict) -> dict:
+    """Classes and palette: the checkpoint's, else the config's, else the dataset's own."""
+    dataset = next(iter_datasets(config, ('test_dataloader',)))
+    dataset_class = import_module(f'{scope}.registry').DATASETS.get(dataset['type'])
+    found = {
+        **getattr(dataset_class, 'METAINFO', {}),
+        **dataset.get('metainfo', {}),
+        **checkpoint_meta.get('dataset_meta', {}),
+    }
+    return {key.lower(): value for key, value in found.items()}
+
+
+def _bgr(image: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def _write_json(content: dict | list, out: Path) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / 'predictions.json'
+    path.write_text(json.dumps(content))
+    return path

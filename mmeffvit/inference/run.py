@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mmengine.config import Config
+
+from ..utils.images import read_upright, write_image
+from ..utils.inputs import Inputs, Report
+from ..utils.videos import Video, VideoWriter, is_video
+from .predictors import Predictor, build_predictor
+
+
+def infer(
+    config: Config,
+    checkpoint: str | Path,
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    device: str = 'cpu',
+    score_threshold: float = 0.3,
+    save_predictions: bool = False,
+    track: Callable[..., Iterable] | None = None,
+) -> Report:
+    """Run a trained model over images and videos; what cannot be read is noted and skipped.
+
+    Detectors, segmentors and classifiers write pictures of what they find below ``out/vis`` and,
+    on request, predictions below ``out/preds``: ``predictions.json`` in COCO's format or with the
+    scores of the classes, or a PNG of class indices per image. Denoisers write what they denoise,
+    see :func:`~mmeffvit.denoising.denoise_path`.
+
+    Args:
+        config (Config): Of any task.
+        checkpoint (str | Path): Its weights; only tensors and training state are read.
+        sources (Sequence[str | Path]): See :class:`~mmeffvit.utils.inputs.Inputs`.
+        out (str | Path): Folder for the results.
+        device (str): Where to run.
+        score_threshold (float): Detections below it are not drawn.
+        save_predictions (bool): Also write predictions.
+        track (Callable, optional): ``track(iterable, description=…, total=…)`` shows progress, as
+            ``rich.progress.track`` does.
+
+    Returns:
+        Report: Files written and sources that failed.
+
+    Raises:
+        ValueError: If there is nothing to read, the results would replace the sources, or the
+            weights are not this model's.
+        UserError: If the config or the checkpoint cannot be used.
+    """
+    inputs = Inputs(sources, out)
+    if config.get('default_scope') == 'mmeffvit':
+        from ..denoising import Denoiser, denoise_path
+
+        denoiser = Denoiser.from_config(config, checkpoint, device)
+        return denoise_path(denoiser, sources, out, track=track)
+    predictor = build_predictor(config, checkpoint, device, score_threshold)
+    report = Report()
+    preds = Path(out, 'preds') if save_predictions else None
+    steps = _steps(predictor, inputs, Path(out, 'vis'), preds, report)
+    if track is not None:
+        steps = track(steps, description='infer', total=inputs.count_steps())
+    for _ in steps:
+        pass
+    if preds is not None:
+        report.written.extend(predictor.finish(preds))
+    return report
+
+
+def _steps(
+    predictor: Predictor, inputs: Inputs, vis: Path, preds: Path | None, report: Report
+) -> Iterator[None]:
+    """Predict, draw and keep, yielding once per image or frame."""
+
+    def predict(image, source: Path, frame: int | None = None):
+        sample, drawn = predictor(image)
+        if preds is not None:
+            report.written.extend(predictor.keep(sample, source.as_posix(), frame, preds))
+        return drawn
+
+    for path in inputs.files:
+        place = inputs.place(path)
+        target = vis / place
+        try:
+            if is_video(path):
+                video = Video(path)
+                writer = VideoWriter(target, video.rate)
+                try:
+                    for frame, image in enumerate(video):
+                        writer.write(predict(image, place, frame))
+                        yield
+                finally:
+                    report.written.extend(writer.close())
+            else:
+                write_image(target, predict(read_upright(path), place))
+                report.written.append(target)
+                yield
+        except ValueError as error:  # also of a model that such an image does not suit
+            reason = str(error) if str(path) in str(error) else f'{path}: {error}'
+            report.failed.append((path, reason))
+            yield

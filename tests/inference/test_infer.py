@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from importlib import import_module
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine import Config
+from tool_runs import ROOT, TINY_ARCH, TINY_DETECTOR, run_tool
+
+from mmeffvit.analysis import build_model
+from mmeffvit.inference import build_predictor
+from mmeffvit.utils.images import read_image, read_upright, write_image
+from mmeffvit.utils.videos import Video, VideoWriter
+
+SMALL = "dict(type='Resize', scale=(64, 64), keep_ratio=True)"
+CONFIGS = dict(
+    detection=TINY_DETECTOR,
+    instances=f"""
+_base_ = '{ROOT}/configs/maskrcnn_quadtree_b0_coco.py'
+rcnn = dict(score_thr=0.0, max_per_img=3)
+model = dict(
+    backbone=dict(arch=dict(_delete_=True, **{TINY_ARCH})),
+    neck=dict(in_channels=[8, 16, 24, 32]),
+    test_cfg=dict(rpn=dict(nms_pre=20, max_per_img=10), rcnn=rcnn),
+)
+test_dataloader = dict(dataset=dict(pipeline=[
+    dict(type='LoadImageFromFile'), {SMALL}, dict(type='PackDetInputs', meta_keys=(
+    'img_path', 'ori_shape', 'img_shape', 'scale_factor'))]))
+""",
+    segmentation=f"""
+_base_ = '{ROOT}/configs/deeplabv3_dualtoken_t_shapes.py'
+""",
+    classification=f"""
+_base_ = '{ROOT}/configs/lookupvit_ti_shapes.py'
+""",
+    denoising=f"""
+_base_ = '{ROOT}/configs/uformer_t_shapes.py'
+model = dict(backbone=dict(arch=dict(_delete_=True, embed_dims=4, depths=(1,) * 9)))
+""",
+)
+FRAMEWORKS = dict(
+    detection='mmdet', instances='mmdet', segmentation='mmseg', classification='mmpretrain'
+)
+
+
+@pytest.fixture(scope='module')
+def models(tmp_path_factory):
+    """Path of a config and of random weights for it, by task."""
+    folder = tmp_path_factory.mktemp('models')
+
+    def make(task: str):
+        pytest.importorskip(FRAMEWORKS.get(task, 'mmengine'))
+        config, checkpoint = folder / f'{task}.py', folder / f'{task}.pth'
+        if not checkpoint.is_file():
+            config.write_text(CONFIGS[task])
+            torch.manual_seed(0)
+            model = build_model(Config.fromfile(config))
+            torch.save(dict(state_dict=model.state_dict(), meta=dict(epoch=1)), checkpoint)
+        return config, checkpoint
+
+    return make
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """A folder of images, one of them in a folder below, one truncated, and a video beside it."""
+    folder = tmp_path_factory.mktemp('pictures')
+    smooth = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
+    image = cv2.resize(smooth, (90, 70))
+    write_image(folder / 'images' / 'a.png', image)
+    write_image(folder / 'images' / 'deep' / 'b.jpg', image[:40])
+    broken = folder / 'images' / 'broken.png'
+    write_image(broken, image)
+    broken.write_bytes(broken.read_bytes()[:400])
+    writer = VideoWriter(folder / 'clip.avi', 5)
+    for _ in range(2):
+        writer.write(image)
+    writer.close()
+    return folder
+
+
+def run_infer(monkeypatch, models, task, pictures, out, *options):
+    sources = [pictures / 'images', pictures / '*.avi']
+    arguments = [*models(task), *sources, '--out', out, '--device', 'cpu', *options]
+    return run_tool(monkeypatch, 'infer.py', *arguments)
+
+
+@pytest.mark.parametrize('task', [*FRAMEWORKS])
+def test_what_can_be_read_is_drawn(monkeypatch, capsys, tmp_path, models, pictures, task):
+    code = run_infer(monkeypatch, models, task, pictures, tmp_path, '--save-predictions')
+    captured = capsys.readouterr()
+    assert code == 1, captured.err
+    assert 'broken.png' in captured.err and captured.err.count('skipped:') == 1
+    vis = tmp_path / 'vis'
+    assert read_image(vis / 'images' / 'a.png').shape == (70, 90, 3)
+    assert read_image(vis / 'images' / 'deep' / 'b.jpg').shape == (40, 90, 3)
+    assert not (vis / 'images' / 'broken.png').exists()
+    frames = list(Video(vis / 'clip.avi'))
+    assert [frame.shape for frame in frames] == [(70, 90, 3)] * 2
+
+    config, checkpoint = models(task)
+    predictor = build_predictor(Config.fromfile(config), checkpoint)
+    sample, drawn = predictor(read_upright(pictures / 'images' / 'a.png'))
+    np.testing.assert_array_equal(drawn, read_image(vis / 'images' / 'a.png'))
+    preds = tmp_path / 'preds'
+    if task == 'segmentation':
+        labels = cv2.imread(str(preds / 'images' / 'a.png.png'), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(labels, sample.pred_sem_seg.data[0])
+        assert (preds / 'clip.avi' / '000001.png').is_file()
+        return
+    content = json.loads((preds / 'predictions.json').read_text())
+    if task == 'classification':
+        assert [entry['file_name'] for entry in content][:2] == [
+            'images/a.png',
+            'images/deep/b.jpg',
+        ]
+        assert [entry.get('frame_id') for entry in content][2:] == [0, 1]
+        assert content[0]['pred_class'] in ('circle', 'rectangle', 'star', 'triangle')
+        torch.testing.assert_close(torch.tensor(content[0]['pred_scores']), sample.pred_score)
+        return
+    found = [entry for entry in content['annotations'] if entry['image_id'] == 1]
+    assert content['images'][0]['file_name'] == 'images/a.png'
+    assert len(found) == len(sample.pred_instances) > 0
+    corners = torch.tensor([entry['bbox'] for entry in found])
+    corners[:, 2:] += corners[:, :2]
+    torch.testing.assert_close(corners, sample.pred_instances.bboxes)
+    if task == 'instances':
+        assert all(entry['segmentation']['size'] == [70, 90] for entry in found)
+    coco = import_module('pycocotools.coco').COCO(str(preds / 'predictions.json'))
+    assert len(coco.loadRes(content['annotations']).anns) == len(content['annotations'])
+
+
+def test_denoisers_write_what_they_denoise(monkeypatch, capsys, tmp_path, models, pictures):
+    assert run_infer(monkeypatch, models, 'denoising', pictures, tmp_path) == 1
+    assert 'broken.png' in capsys.readouterr().err
+    assert read_image(tmp_path / 'images' / 'deep' / 'b.jpg').shape == (40, 90, 3)
+    assert len(list(Video(tmp_path / 'clip.avi'))) == 2
+
+
+def test_an_image_that_does_not_suit_the_model_is_named(
+    monkeypatch, capsys, tmp_path, models, pictures
+):
+    config, checkpoint = models('segmentation')
+    write_image(tmp_path / 'in' / 'tiny.png', np.zeros((8, 8, 3), np.uint8))
+    plain = tmp_path / 'plain.py'
+    plain.write_text(
+        f"_base_ = '{config}'\n"
+        'test_dataloader = dict(dataset=dict(pipeline=['
+        "dict(type='LoadImageFromFile'), dict(type='PackSegInputs')]))\n"
+    )
+    arguments = [plain, checkpoint, tmp_path / 'in', '--out', tmp_path / 'out', '--device', 'cpu']
+    assert run_tool(monkeypatch, 'infer.py', *arguments) == 1
+    assert 'tiny.png: A grid of 1x1 tokens' in capsys.readouterr().err
+
+
+def test_user_errors(monkeypatch, capsys, tmp_path, models, pictures):
+    config, checkpoint = models('detection')
+    foreign = tmp_path / 'foreign.pth'
+    torch.save({'state_dict': {'weight': torch.zeros(1)}}, foreign)
+    code = tmp_path / 'code.pth'
+    torch.save({'state_dict': print}, code)
+    image = pictures / 'images' / 'a.png'
+    for arguments, message in [
+        (['no.py', checkpoint, image], 'no.py does not exist'),
+        ([config, 'no.pth', image], 'no.pth does not exist'),
+        ([config, foreign, image], 'foreign.pth does not hold the weights of this model'),
+        ([config, code, image], 'code.pth is damaged or holds more than weights'),
+        ([config, checkpoint, tmp_path / '*.jpg'], 'There is nothing at'),
+        ([config, checkpoint, foreign], 'is no image or video by its suffix'),
+        ([config, checkpoint, image, '--out', image.parent], 'results need another one'),
+    ]:
+        out = [] if '--out' in arguments else ['--out', tmp_path / 'out']
+        assert run_tool(monkeypatch, 'infer.py', *arguments, *out) == 2
+        captured = capsys.readouterr().err
+        assert message in captured and captured.count('error:') == 1
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(
+    ('module', 'small'),
+    [
+        ('mmdet.apis', 'retinanet_quadtree_b0_shapes'),
+        ('mmseg.apis', 'deeplabv3_dualtoken_t_shapes'),
+        ('mmpretrain', 'lookupvit_ti_shapes'),
+    ],
+)
+def test_the_examples_of_the_readme(monkeypatch, tmp_path, pictures, module, small):
+    """They run as they stand, but for a small model of ours in place of a large one."""
+    pytest.importorskip(module)
+    blocks = (ROOT / 'README.md').read_text().split('```python\n')
+    (code,) = (block.partition('```')[0] for block in blocks if f'from {module} import' in block)
+    name, weights, image = re.findall(r"'([^']+)'", code)[:3]
+    assert (ROOT / 'configs' / f'{name}.py').is_file()
+    model = build_model(Config.fromfile(ROOT / 'configs' / f'{small}.py'))
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / weights)
+    shutil.copy(pictures / 'images' / 'deep' / 'b.jpg', tmp_path / image)
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace(name, small), {})
+    assert [*(tmp_path / 'results').rglob('*.jpg'), *(tmp_path / 'results').rglob('*.png')]
