@@ -8,25 +8,20 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
+from zoo_models import SMALLEST
 
 from mmeffvit import get_model, list_models
+from mmeffvit.analysis import input_shape
 from mmeffvit.backbones import PyramidTransformer
 from mmeffvit.backbones.base import Backbone
 from mmeffvit.ops import use_backend
 from mmeffvit.registry import MODELS
 
 ODD_SIZE = (75, 101)
-#: The first model of every class, its smallest.
-SMALLEST = [
-    next(iter(vars(cls)['zoo']))
-    for cls in (MODELS.import_from_location(), *MODELS.module_dict.values())[1:]
-    if vars(cls).get('zoo')
-]
 
 
 def images(model: torch.nn.Module) -> torch.Tensor:
-    frames = getattr(model, 'num_frames', None)
-    return torch.rand(1, 3, *([frames] if frames else []), *ODD_SIZE)
+    return torch.rand(input_shape(model, ODD_SIZE))
 
 
 def check_outputs(model: torch.nn.Module, x: torch.Tensor) -> None:

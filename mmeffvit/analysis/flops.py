@@ -20,7 +20,8 @@ class Complexity:
         params (int): Number of parameters, trainable or not.
         macs (int): Multiply-adds of one forward pass, attention products included; the "FLOPs" of
             the papers.
-        by_module (dict[str, int]): Multiply-adds per module, by dotted name.
+        by_module (dict[str, int]): Multiply-adds per module, by dotted name, in the order of the
+            model; a module holds those of its children.
         attention_macs (int): Of ``macs``, products of two activations. Counters that hook
             convolutions and linear layers, such as mmdet's, leave them out.
     """
@@ -38,9 +39,11 @@ def count_complexity(
 ) -> Complexity:
     """Count parameters and multiply-adds by running the model on meta tensors: nothing is computed.
 
-    Convolutions and matrix products are counted, those inside attention too (every op of this
-    package runs as its reference, scaled dot-product attention as its matrix products). Norms,
-    activations, softmax and top-k are not.
+    Convolutions and matrix products are counted, those inside attention too: scaled dot-product
+    attention as its matrix products, and every op of this package as its reference. The fast paths
+    compute the same numbers, some by products that torch's counter does not see (Slide, any Triton
+    kernel) or by fewer of them (LookupViT's absorbed projections). Norms, activations, softmax,
+    sums and top-k are not counted.
 
     Args:
         model (nn.Module): Any model that runs on the meta device; it is copied, not changed.
@@ -52,17 +55,37 @@ def count_complexity(
     """
     params = sum(p.numel() for p in model.parameters())
     model = copy.deepcopy(model).to('meta').eval().requires_grad_(False)
+    run = _Run(model, forward or (lambda m, x: m(x)))
     inputs = torch.empty(*shape, device='meta')
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), use_backend('reference'), sdpa_kernel(SDPBackend.MATH), counter:
-        (forward or (lambda m, x: m(x)))(model, inputs)
-    root = type(model).__name__
-    by_module = {
-        name.removeprefix(root + '.'): sum(counts.values()) // 2
-        for name, counts in counter.get_flop_counts().items()
-        if name not in ('Global', root)
-    }
-    by_op = counter.get_flop_counts().get('Global', {})
+        run(inputs)
+    counts = counter.get_flop_counts()
+    by_op = counts.get('Global', {})
     products = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
     attention = sum(by_op.get(op, 0) for op in products) // 2
+    by_module = _by_module(model, counts)
     return Complexity(params, counter.get_total_flops() // 2, by_module, attention)
+
+
+class _Run(nn.Module):
+    """Makes the counter name modules by their place in the model, however ``forward`` calls it."""
+
+    def __init__(self, model: nn.Module, forward: Callable[[nn.Module, Tensor], object]) -> None:
+        super().__init__()
+        self.model = model
+        self.run = forward
+
+    def forward(self, x: Tensor) -> object:
+        return self.run(self.model, x)
+
+
+def _by_module(model: nn.Module, counts: dict[str, dict]) -> dict[str, int]:
+    """A module whose ``forward`` was called past its hooks has no count; its children have."""
+    found: dict[str, int] = {}
+    for name, module in reversed(list(model.named_modules())):
+        if name:
+            children = sum(found.get(f'{name}.{child}', 0) for child, _ in module.named_children())
+            own = sum(counts.get(f'{_Run.__name__}.model.{name}', {}).values()) // 2
+            found[name] = max(own, children)
+    return {name: macs for name, macs in reversed(found.items()) if macs}

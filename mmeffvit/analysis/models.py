@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
-import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
+from ..backbones.base import Backbone
+from ..zoo import get_model
 from .flops import Complexity, count_complexity
 
 #: The papers' input size per framework: COCO, ADE20K crops, ImageNet, denoising crops.
@@ -28,11 +31,58 @@ def build_model(config: Config) -> nn.Module:
         return MODELS.build(model)
 
 
-def count_config(config: Config, size: Sequence[int] | None = None) -> Complexity:
-    """Count the model of a config at one image.
+def find_model(name: str) -> nn.Module:
+    """Build the model that a user names.
 
-    Detectors are counted with their heads on 1000 proposals and 100 masks, segmentors with the
-    decode head only, classifiers with the classifier: what runs at test time.
+    Args:
+        name (str): A config file, or one of :func:`mmeffvit.list_models`.
+
+    Raises:
+        ValueError: If there is neither.
+    """
+    if not name.endswith('.py'):
+        return get_model(name)
+    if not Path(name).is_file():
+        raise ValueError(f'There is no config at {name}.')
+    return build_model(Config.fromfile(name))
+
+
+def default_size(model: nn.Module) -> tuple[int, int]:
+    """The input size at which papers quote such a model."""
+    if isinstance(model, Backbone):
+        return DEFAULT_SIZES['mmpretrain']
+    return DEFAULT_SIZES.get(type(model).__module__.partition('.')[0], FALLBACK_SIZE)
+
+
+def input_shape(model: nn.Module, size: Sequence[int], batch: int = 1) -> tuple[int, ...]:
+    """Shape of a batch for a model of any task.
+
+    Args:
+        model (nn.Module): A backbone, a denoiser, or a whole model with one.
+        size (Sequence[int]): ``(H, W)``, or ``(T, H, W)``; the model's own number of frames is
+            filled in.
+        batch (int): Number of images or clips.
+
+    Raises:
+        ValueError: If a clip is given to a model of images.
+    """
+    num_frames = getattr(getattr(model, 'backbone', model), 'num_frames', None)
+    size = tuple(size)
+    if len(size) == 3 and num_frames is None:
+        raise ValueError(f'size={size} is a clip, but this {type(model).__name__} takes images.')
+    if len(size) == 2 and num_frames is not None:
+        size = (num_frames, *size)
+    return (batch, 3, *size)
+
+
+def count_model(model: nn.Module, size: Sequence[int] | None = None) -> Complexity:
+    """Count what :func:`test_time_forward` runs on one image of ``size``, see there."""
+    shape = input_shape(model, size or default_size(model))
+    return count_complexity(model, shape, forward=test_time_forward)
+
+
+def count_config(config: Config, size: Sequence[int] | None = None) -> Complexity:
+    """Count the model of a config at one image: what :func:`test_time_forward` runs.
 
     Args:
         config (Config): Any config of mmdet, mmseg, mmpretrain or this package.
@@ -42,17 +92,18 @@ def count_config(config: Config, size: Sequence[int] | None = None) -> Complexit
     Returns:
         Complexity: Parameters of the whole model, multiply-adds of one image.
     """
-    scope = config.get('default_scope')
-    size = tuple(size or DEFAULT_SIZES.get(scope, FALLBACK_SIZE))
-    model = build_model(config)
-    return count_complexity(model, (1, 3, *size), forward=test_time_forward)
+    return count_model(build_model(config), size)
 
 
 def test_time_forward(model: nn.Module, inputs: Tensor) -> object:
-    """Run what a model runs on one image at test time, without its post-processing."""
+    """Run what a model runs on images at test time, without its post-processing.
+
+    Two-stage detectors run their heads on 1000 proposals and 100 masks, segmentors the decode head
+    only, classifiers the classifier.
+    """
     if hasattr(model, 'roi_head'):
         return _two_stages(model, inputs)
-    return model(inputs, mode='tensor')
+    return model(inputs, mode='tensor') if isinstance(model, BaseModel) else model(inputs)
 
 
 def _two_stages(model: nn.Module, inputs: Tensor) -> list[Tensor]:
@@ -65,17 +116,17 @@ def _two_stages(model: nn.Module, inputs: Tensor) -> list[Tensor]:
     extractors = roi_head.bbox_roi_extractor
     extractors = extractors if isinstance(extractors, nn.ModuleList) else [extractors]
     for extractor, head in zip(extractors, box_heads):
-        outputs.append(head(_rois(extractor, NUM_BOXES)))
+        outputs.append(head(_rois(extractor, NUM_BOXES, inputs)))
     if getattr(roi_head, 'with_mask', False):
         mask_heads, extractors = roi_head.mask_head, roi_head.mask_roi_extractor
         # A cascade's masks come from its heads' average; each head runs.
         mask_heads = mask_heads if isinstance(mask_heads, nn.ModuleList) else [mask_heads]
         extractors = extractors if isinstance(extractors, nn.ModuleList) else [extractors]
         for extractor, head in zip(extractors, mask_heads):
-            outputs.append(head(_rois(extractor, NUM_MASKS)))
+            outputs.append(head(_rois(extractor, NUM_MASKS, inputs)))
     return outputs
 
 
-def _rois(extractor: nn.Module, count: int) -> Tensor:
+def _rois(extractor: nn.Module, count: int, like: Tensor) -> Tensor:
     side = extractor.roi_layers[0].output_size
-    return torch.empty(count, extractor.out_channels, *side, device='meta')
+    return like.new_zeros(count * len(like), extractor.out_channels, *side)

@@ -17,6 +17,7 @@ class Backbone(BaseModule):
             arguments that it stands for. It is not inherited.
         output_layers (tuple[str, ...]): Of the class: prefixes of parameters that exist for an
             output alone. Pretrained weights may lack them, or have some of other outputs.
+        num_frames (int, optional): Frames of the clips that it takes; None for images.
         out_channels (tuple[int, ...]): Channels of the maps for ``out_indices``.
         out_strides (tuple): Strides of these maps: one number, or one per axis where they differ.
 
@@ -35,6 +36,7 @@ class Backbone(BaseModule):
 
     zoo: ClassVar[dict[str, dict]] = {}
     output_layers: ClassVar[tuple[str, ...]] = ()
+    num_frames: int | None = None
 
     def __init__(
         self,

@@ -1,7 +1,10 @@
 #!/usr/bin/env python
-"""Count parameters and multiply-adds of a config's model, attention included.
+"""Count parameters and multiply-adds of a model of any task at any size, attention included.
 
-tools/analysis_tools/get_flops.py configs/retinanet_quadtree_b2_coco.py --shape 800 1280
+    tools/analysis_tools/get_flops.py configs/retinanet_quadtree_b2_coco.py --shape 800 1280
+    tools/analysis_tools/get_flops.py quadtree_b2 --depth 3
+
+What is counted, and what runs of a model, is said in mmeffvit/analysis.
 """
 
 from __future__ import annotations
@@ -10,14 +13,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import mmeffvit  # noqa: F401  (configs may inherit by package name)
-from mmeffvit.analysis import count_config
+from mmeffvit.analysis import count_model, find_model
 from mmeffvit.utils.cli import UserError, run_cli
 
 
@@ -26,7 +27,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config')
+    parser.add_argument('model', help='a config file, or a name of mmeffvit.list_models()')
     parser.add_argument('--shape', type=int, nargs='+', help='H W, or T H W for video')
     parser.add_argument('--depth', type=int, default=2, help='levels of the module table')
     return parser.parse_args()
@@ -35,16 +36,19 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Count and print."""
     args = parse_args()
-    if not Path(args.config).is_file():
-        raise UserError(f'There is no config at {args.config}.')
     if args.shape and (len(args.shape) not in (2, 3) or min(args.shape) < 1):
         raise UserError(f'--shape {args.shape} must be H W or T H W, in pixels.')
-    found = count_config(Config.fromfile(args.config), args.shape)
+    try:
+        found = count_model(find_model(args.model), args.shape)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     table = Table('module', 'multiply-adds (G)', 'share')
     for name, macs in found.by_module.items():
         if name.count('.') < args.depth:
             table.add_row(name, f'{macs / 1e9:.3f}', f'{100 * macs / max(1, found.macs):.1f}%')
     table.add_section()
+    attention = f'{100 * found.attention_macs / max(1, found.macs):.1f}%'
+    table.add_row('products of attention', f'{found.attention_macs / 1e9:.3f}', attention)
     table.add_row('total', f'{found.macs / 1e9:.3f}', f'{found.params / 1e6:.3f} M parameters')
     Console().print(table)
 
