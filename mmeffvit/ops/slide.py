@@ -34,6 +34,8 @@ PADDING_MODES = ('zeros', 'reflect', 'replicate', 'circular')
 #: Bytes of queries in a tile: what a core's cache holds; other devices want few, large steps.
 TILE_BYTES_CPU = 1 << 20
 TILE_BYTES = 64 << 20
+#: Sides of the largest windows whose taps fit the registers of the Triton kernels.
+TRITON_MAX_WINDOW, TRITON_MAX_WINDOW_FLOAT32 = 7, 5
 
 
 def slide_attention(
@@ -94,16 +96,20 @@ def slide_attention(
             key_bias = key_bias + accurate(rpb).unsqueeze(-1)
         if value_bias is not None:
             value_bias_table = value_bias_table + accurate(value_bias).t()
-        outside = _outside(q.shape[1:3], kernel_size, q.device) if mask_borders else None
+        margin = kernel_size // 2
+        if padding_mode != 'zeros':
+            k, v = (_pad(x, margin, padding_mode) for x in (k, v))
+            margin = 0
         out = _SLIDE(
-            accurate(q).contiguous(),
-            _pad(accurate(k), kernel_size // 2, padding_mode),
-            _pad(accurate(v), kernel_size // 2, padding_mode),
+            q,
+            k,
+            v,
             accurate(weight).permute(2, 1, 0).contiguous(),
             accurate(value_weight).permute(2, 1, 0).contiguous(),
             key_bias,
             value_bias_table,
-            outside,
+            margin,
+            mask_borders,
             backend=backend,
         )
     return out.to(q.dtype)
@@ -153,7 +159,29 @@ def _outside(grid: tuple[int, int], kernel_size: int, device: torch.device) -> T
     return (rows[:, None, :, None] | columns[None, :, None, :]).flatten(0, 1)
 
 
-def _reference(
+def _prepare(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_weight: Tensor,
+    value_weight: Tensor,
+    key_bias: Tensor,
+    value_bias: Tensor,
+    margin: int,
+    mask_borders: bool,
+) -> tuple[Tensor | None, ...]:
+    """Put ``margin`` zeros around keys and values; widen; find the borders for the torch paths."""
+    outside = _outside(q.shape[1:3], isqrt(len(key_weight)), q.device) if mask_borders else None
+    q = accurate(q).contiguous()
+    k, v = (_pad(accurate(x), margin, 'zeros') for x in (k, v))
+    return q, k, v, key_weight, value_weight, key_bias, value_bias, outside
+
+
+def _reference(*arguments) -> Tensor:
+    return _by_convolution(*_prepare(*arguments))
+
+
+def _by_convolution(
     q: Tensor,
     k: Tensor,
     v: Tensor,
@@ -185,7 +213,8 @@ def _tap_maps(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return out + bias.transpose(1, 2).repeat(x.shape[0], 1, 1).unsqueeze(-1)
 
 
-def _fast(*tensors: Tensor | None) -> Tensor:
+def _fast(*arguments) -> Tensor:
+    tensors = _prepare(*arguments)
     if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in tensors):
         return _SlideFunction.apply(*tensors)
     return _forward(*tensors, keep=False)[0]
@@ -339,4 +368,18 @@ def _pixels_first(x: Tensor) -> Tensor:
     return x.flatten(0, 2).transpose(0, 1)
 
 
-_SLIDE = Op('slide_attention', reference=_reference, fast=_fast)
+def _triton_obstacle(q: Tensor, k: Tensor, v: Tensor, key_weight: Tensor, *_) -> str:
+    size = isqrt(len(key_weight))
+    largest = TRITON_MAX_WINDOW_FLOAT32 if q.dtype == torch.float32 else TRITON_MAX_WINDOW
+    if size > largest:
+        return f'the window of {size}x{size} is over {largest}x{largest} for {q.dtype}'
+    return ''
+
+
+_SLIDE = Op(
+    'slide_attention',
+    reference=_reference,
+    fast=_fast,
+    triton='mmeffvit.ops.triton.slide:slide_attention',
+    supports=_triton_obstacle,
+)
