@@ -34,23 +34,35 @@ from ..quadtree import flat_nodes, kept_nodes
 
 #: Entries of a parent's list that one program takes.
 LIST_LENGTH = 1024
-#: Entries of a list that are taken at once; four queries each.
-_BLOCK_G = 8
-
 _LOWEST = tl.constexpr(torch.finfo(torch.float32).min)
 
 
-def _launch_options(K: int, D: int) -> dict:
-    """Constants and launch choices by shape: ``K`` candidates of heads ``D`` wide."""
-    block_k, block_d = max(4, triton.next_power_of_2(K)), max(16, triton.next_power_of_2(D))
+def _query_launch(K: int, D: int, dtype: torch.dtype) -> dict:
+    """Constants and warps of a program for the four queries of a parent.
+
+    float32 takes three times the registers, so that it takes columns and candidates in blocks.
+    """
+    block_k = max(4, triton.next_power_of_2(K))
+    wide = dtype == torch.float32
+    block_d = min(32 if wide else 64, max(16, triton.next_power_of_2(D)))
     return dict(
-        K=K,
-        D=D,
         BLOCK_K=block_k,
         BLOCK_D=block_d,
-        WIDEN=triton_interpreted(),  # whose products of bfloat16 are wrong
-        num_warps=4 if block_k * block_d >= 1024 else 2,
+        BLOCK_C=min(4 * block_k, 32 if wide else 128),
+        num_warps=4 if wide or block_k * block_d > 1024 else 2,
         num_stages=1,
+    )
+
+
+def _key_launch(D: int, dtype: torch.dtype) -> dict:
+    """Constants and warps of a program for the four keys of a parent, by list entries at once."""
+    wide, narrow = dtype == torch.float32, D <= 64
+    return dict(
+        BLOCK_G=8 if narrow or not wide else 4,
+        BLOCK_D=min(64 if narrow or not wide else 32, max(16, triton.next_power_of_2(D))),
+        num_warps=2 if narrow != wide else 4,
+        num_stages=1,
+        maxnreg=128 if wide else None,
     )
 
 
@@ -82,7 +94,7 @@ class _FineLevel(torch.autograd.Function):
             parent_score = parent_score.contiguous()
         if key_mask is not None:
             key_mask = key_mask.contiguous()
-        options = _launch_options(K, D)
+        options = dict(_query_launch(K, D, q.dtype), K=K, D=D, WIDEN=triton_interpreted())
 
         out = torch.empty_like(q, dtype=torch.float32)
         lse = None if parent_score is not None else out.new_empty(G, Nq)
@@ -126,22 +138,30 @@ class _FineLevel(torch.autograd.Function):
             grad_weight.scatter_(-1, location, grad_score.reshape(location.shape))
 
         shared = (q, k, v, grad_out, parent_score, key_mask, dropped, grad_weight, lse)
-        options = _launch_options(K, D)
+        shape = dict(K=K, D=D, WIDEN=triton_interpreted())
         grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
         delta = None if lse is None else torch.empty_like(lse)
         grad_parent = None if parent_score is None else torch.empty_like(parent_score)
         _query_gradient[(parents,)](
-            *shared, nodes, delta, grad_q, grad_parent, ctx.scale, **options
+            *shared,
+            nodes,
+            delta,
+            grad_q,
+            grad_parent,
+            ctx.scale,
+            **_query_launch(K, D, q.dtype),
+            **shape,
         )
 
         num_parents = k.shape[0] * k.shape[1] // 4
         entries, first, further, owner = _selections(nodes, num_parents)
         lists = (entries, first, further, owner)
         sums = torch.empty(len(owner), 2, 4, D, device=q.device)
-        settings = dict(options, BLOCK_G=_BLOCK_G, LIST_LENGTH=LIST_LENGTH)
+        options = _key_launch(D, q.dtype)
+        chunks = triton.cdiv(D, options['BLOCK_D'])
         for further_parts, programs in ((True, len(owner)), (False, num_parents)):
             if programs:
-                _key_value_gradient[(programs,)](
+                _key_value_gradient[(programs, chunks)](
                     *shared,
                     delta,
                     *lists,
@@ -151,7 +171,9 @@ class _FineLevel(torch.autograd.Function):
                     ctx.scale,
                     num_parents,
                     FURTHER=further_parts,
-                    **settings,
+                    LIST_LENGTH=LIST_LENGTH,
+                    **options,
+                    **shape,
                 )
         return grad_q, grad_k, grad_v, None, grad_parent, None, None, None
 
@@ -194,26 +216,61 @@ def _dot(a, b, WIDEN: tl.constexpr):
 
 
 @triton.jit
-def _load_rows(base, rows, valid, D: tl.constexpr, BLOCK_D: tl.constexpr):
-    """Rows ``(n, BLOCK_D)`` of a table, zero where not valid."""
-    d = tl.arange(0, BLOCK_D)
+def _load_rows(base, rows, valid, start, D: tl.constexpr, BLOCK_D: tl.constexpr):
+    """Columns from ``start`` of rows of a table, ``(n, BLOCK_D)``; zero where not valid."""
+    d = start + tl.arange(0, BLOCK_D)
     pointers = base + rows.to(tl.int64)[:, None] * D + d[None, :]
     return tl.load(pointers, mask=valid[:, None] & (d < D)[None, :], other=0.0)
 
 
 @triton.jit
-def _store_rows(base, rows, valid, x, D: tl.constexpr, BLOCK_D: tl.constexpr):
-    d = tl.arange(0, BLOCK_D)
+def _store_rows(base, rows, valid, start, x, D: tl.constexpr, BLOCK_D: tl.constexpr):
+    d = start + tl.arange(0, BLOCK_D)
     pointers = base + rows.to(tl.int64)[:, None] * D + d[None, :]
     tl.store(pointers, x.to(base.dtype.element_ty), mask=valid[:, None] & (d < D)[None, :])
 
 
 @triton.jit
+def _load_keys(node_ptr, parent, c, K: tl.constexpr):
+    """Numbers of candidates ``c`` of a parent of queries, and which of them exist."""
+    valid = c < 4 * K
+    return tl.load(node_ptr + parent * K + c // 4, mask=valid, other=0) * 4 + c % 4, valid
+
+
+@triton.jit
+def _sum_rows(
+    base,
+    node_ptr,
+    parent,
+    p,
+    start,
+    K: tl.constexpr,
+    D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    BLOCK_C: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Sum the candidates' rows with weights ``p (4 BLOCK_K, 8)``, ``BLOCK_C`` at a time."""
+    parts: tl.constexpr = 4 * BLOCK_K // BLOCK_C
+    total = tl.zeros((BLOCK_D, 8), tl.float32)
+    for part in range(parts):
+        keys, valid = _load_keys(node_ptr, parent, part * BLOCK_C + tl.arange(0, BLOCK_C), K)
+        x = _load_rows(base, keys, valid, start, D, BLOCK_D)
+        weights = p
+        if parts > 1:
+            chosen = (tl.arange(0, parts) == part)[:, None, None]
+            weights = tl.sum(tl.where(chosen, tl.reshape(p, (parts, BLOCK_C, 8)), 0.0), 0)
+        total += _dot(tl.trans(x), weights.to(x.dtype), WIDEN)
+    return tl.trans(total)
+
+
+@triton.jit
 def _siblings_softmax(s, BLOCK_K: tl.constexpr):
-    """Softmax over the four children of each candidate: ``(n, BLOCK_K, 4)``."""
-    s = tl.reshape(s, (s.shape[0], BLOCK_K, 4))
-    p = tl.exp(s - tl.max(s, 2)[:, :, None])
-    return p / tl.sum(p, 2)[:, :, None]
+    """Softmax over the four children of each candidate: ``(BLOCK_K, 4, n)``."""
+    s = tl.reshape(s, (BLOCK_K, 4, s.shape[1]))
+    p = tl.exp(s - tl.max(s, 1)[:, None, :])
+    return p / tl.sum(p, 1)[:, None, :]
 
 
 @triton.jit
@@ -233,44 +290,48 @@ def _attend(
     D: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    BLOCK_C: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
     """Four queries against their candidates: message, log-sum-exp, weights."""
     parent = tl.program_id(0).to(tl.int64)
-    lane = tl.arange(0, 16)
+    lane = tl.arange(0, 8)
     queries, real = parent * 4 + lane, lane < 4
     c = tl.arange(0, 4 * BLOCK_K)
-    valid = c < 4 * K
-    keys = tl.load(node_ptr + parent * K + c // 4, mask=valid, other=0) * 4 + c % 4
-    places = queries[:, None] * (4 * K) + c[None, :]
-    inside = real[:, None] & valid[None, :]
+    keys, valid = _load_keys(node_ptr, parent, c, K)
+    places = queries[None, :] * (4 * K) + c[:, None]
+    inside = real[None, :] & valid[:, None]
 
-    q = _load_rows(q_ptr, queries, real, D, BLOCK_D)
-    k = _load_rows(k_ptr, keys, valid, D, BLOCK_D)
-    s = _dot(q, tl.trans(k), WIDEN) * scale
+    s = tl.zeros((4 * BLOCK_K, 8), tl.float32)
+    for d in range(0, D, BLOCK_D):
+        q = _load_rows(q_ptr, queries, real, d, D, BLOCK_D)
+        k = _load_rows(k_ptr, keys, valid, d, D, BLOCK_D)
+        s += _dot(k, tl.trans(q), WIDEN)
+    s *= scale
     if mask_ptr is not None:
         seen = tl.load(mask_ptr + keys, mask=valid, other=1) != 0
-        s = tl.where(seen[None, :], s, _LOWEST)
+        s = tl.where(seen[:, None], s, _LOWEST)
     if parent_ptr is None:
-        s = tl.where(valid[None, :], s, float('-inf'))
-        largest = tl.max(s, 1)
-        p = tl.exp(s - largest[:, None])
-        total = tl.sum(p, 1)
-        p = p / total[:, None]
+        s = tl.where(valid[:, None], s, float('-inf'))
+        largest = tl.max(s, 0)
+        p = tl.exp(s - largest[None, :])
+        total = tl.sum(p, 0)
+        p = p / total[None, :]
         tl.store(lse_ptr + queries, largest + tl.log(total), mask=real)
     else:
         slot = tl.arange(0, BLOCK_K)
         above = tl.load(parent_ptr + parent * K + slot, mask=slot < K, other=0.0)
-        p = _siblings_softmax(s, BLOCK_K) * above[None, :, None]
-        p = tl.reshape(p, (16, 4 * BLOCK_K))
+        p = _siblings_softmax(s, BLOCK_K) * above[:, None, None]
+        p = tl.reshape(p, (4 * BLOCK_K, 8))
     if weight_ptr is not None:
         tl.store(weight_ptr + places, p, mask=inside)
     if out_ptr is not None:
         if dropped_ptr is not None:
             dropped = tl.load(dropped_ptr + places, mask=inside, other=0)
             p = tl.where(dropped != 0, 0.0, p)
-        v = _load_rows(v_ptr, keys, valid, D, BLOCK_D)
-        _store_rows(out_ptr, queries, real, _dot(p.to(v.dtype), v, WIDEN), D, BLOCK_D)
+        for d in range(0, D, BLOCK_D):
+            out = _sum_rows(v_ptr, node_ptr, parent, p, d, K, D, BLOCK_K, BLOCK_D, BLOCK_C, WIDEN)
+            _store_rows(out_ptr, queries, real, d, out, D, BLOCK_D)
 
 
 @triton.jit
@@ -293,54 +354,60 @@ def _query_gradient(
     D: tl.constexpr,
     BLOCK_K: tl.constexpr,
     BLOCK_D: tl.constexpr,
+    BLOCK_C: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
     """Gradients of four queries, of their candidates' scores, and ``sum(p * dp)`` per query."""
     parent = tl.program_id(0).to(tl.int64)
-    lane = tl.arange(0, 16)
+    lane = tl.arange(0, 8)
     queries, real = parent * 4 + lane, lane < 4
     c = tl.arange(0, 4 * BLOCK_K)
-    valid = c < 4 * K
-    keys = tl.load(node_ptr + parent * K + c // 4, mask=valid, other=0) * 4 + c % 4
+    keys, valid = _load_keys(node_ptr, parent, c, K)
 
-    q = _load_rows(q_ptr, queries, real, D, BLOCK_D)
-    k = _load_rows(k_ptr, keys, valid, D, BLOCK_D)
-    s = _dot(q, tl.trans(k), WIDEN) * scale
-    v = _load_rows(v_ptr, keys, valid, D, BLOCK_D)
-    grad_out = _load_rows(grad_out_ptr, queries, real, D, BLOCK_D)
-    dp = _dot(grad_out, tl.trans(v), WIDEN)
+    s = tl.zeros((4 * BLOCK_K, 8), tl.float32)
+    dp = tl.zeros((4 * BLOCK_K, 8), tl.float32)
+    for d in range(0, D, BLOCK_D):
+        q = _load_rows(q_ptr, queries, real, d, D, BLOCK_D)
+        k = _load_rows(k_ptr, keys, valid, d, D, BLOCK_D)
+        s += _dot(k, tl.trans(q), WIDEN)
+        grad_out = _load_rows(grad_out_ptr, queries, real, d, D, BLOCK_D)
+        v = _load_rows(v_ptr, keys, valid, d, D, BLOCK_D)
+        dp += _dot(v, tl.trans(grad_out), WIDEN)
+    s *= scale
     if mask_ptr is not None:
         seen = tl.load(mask_ptr + keys, mask=valid, other=1) != 0
-        s = tl.where(seen[None, :], s, _LOWEST)
+        s = tl.where(seen[:, None], s, _LOWEST)
     if parent_ptr is None:
         lse = tl.load(lse_ptr + queries, mask=real, other=0.0)
-        p = tl.exp(s - lse[:, None])
+        p = tl.exp(s - lse[None, :])
         if mask_ptr is not None:  # a query that sees nothing weighs all candidates alike
-            p = tl.where((lse > _LOWEST / 2)[:, None], p, 1.0 / (4 * K))
-        p = tl.where(valid[None, :], p, 0.0)
-        delta = tl.sum(p * dp, 1)
+            p = tl.where((lse > _LOWEST / 2)[None, :], p, 1.0 / (4 * K))
+        p = tl.where(valid[:, None], p, 0.0)
+        delta = tl.sum(p * dp, 0)
         tl.store(delta_ptr + queries, delta, mask=real)
-        ds = p * (dp - delta[:, None])
+        ds = p * (dp - delta[None, :])
     else:
         if dropped_ptr is not None:
-            places = queries[:, None] * (4 * K) + c[None, :]
-            inside = real[:, None] & valid[None, :]
+            places = queries[None, :] * (4 * K) + c[:, None]
+            inside = real[None, :] & valid[:, None]
             dropped = tl.load(dropped_ptr + places, mask=inside, other=0)
             grad_weight = tl.load(grad_weight_ptr + places, mask=inside, other=0.0)
             dp = tl.where(dropped != 0, grad_weight, dp)
         slot = tl.arange(0, BLOCK_K)
         above = tl.load(parent_ptr + parent * K + slot, mask=slot < K, other=0.0)
         p = _siblings_softmax(s, BLOCK_K)
-        dp = tl.reshape(dp, (16, BLOCK_K, 4))
-        delta = tl.sum(p * dp, 2)
-        # Rows beyond the four queries have dp = 0.
-        tl.store(grad_parent_ptr + parent * K + slot, tl.sum(delta, 0), mask=slot < K)
-        ds = p * (dp - delta[:, :, None]) * above[None, :, None]
-        ds = tl.reshape(ds, (16, 4 * BLOCK_K))
+        dp = tl.reshape(dp, (BLOCK_K, 4, 8))
+        delta = tl.sum(p * dp, 1)
+        # Columns beyond the four queries have dp = 0.
+        tl.store(grad_parent_ptr + parent * K + slot, tl.sum(delta, 1), mask=slot < K)
+        ds = p * (dp - delta[:, None, :]) * above[:, None, None]
+        ds = tl.reshape(ds, (4 * BLOCK_K, 8))
     if mask_ptr is not None:
-        ds = tl.where(seen[None, :], ds, 0.0)
-    ds = (ds * scale).to(k.dtype)
-    _store_rows(grad_q_ptr, queries, real, _dot(ds, k, WIDEN), D, BLOCK_D)
+        ds = tl.where(seen[:, None], ds, 0.0)
+    ds *= scale
+    for d in range(0, D, BLOCK_D):
+        grad_q = _sum_rows(k_ptr, node_ptr, parent, ds, d, K, D, BLOCK_K, BLOCK_D, BLOCK_C, WIDEN)
+        _store_rows(grad_q_ptr, queries, real, d, grad_q, D, BLOCK_D)
 
 
 @triton.jit
@@ -369,16 +436,15 @@ def _key_value_gradient(
     BLOCK_G: tl.constexpr,
     K: tl.constexpr,
     D: tl.constexpr,
-    BLOCK_K: tl.constexpr,
     BLOCK_D: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Gradients of four sibling keys and values.
+    """Gradients of ``BLOCK_D`` columns of four sibling keys and values.
 
     With ``FURTHER`` a program sums a part of a long list beyond its first ``LIST_LENGTH`` entries;
     without, it sums the first ones of a list, adds what its further parts gave, and writes.
     """
-    program = tl.program_id(0)
+    program, own = tl.program_id(0), tl.program_id(1) * BLOCK_D
     part = 0
     parent = program
     if FURTHER:
@@ -389,24 +455,31 @@ def _key_value_gradient(
     begin = tl.load(first_ptr + parent) + part * LIST_LENGTH
     end = tl.minimum(begin + LIST_LENGTH, tl.load(first_ptr + parent + 1))
 
-    child = tl.arange(0, 16)
+    child = tl.arange(0, 8)
     keys, real = parent.to(tl.int64) * 4 + child, child < 4
-    k = _load_rows(k_ptr, keys, real, D, BLOCK_D)
-    v = _load_rows(v_ptr, keys, real, D, BLOCK_D)
+    k = _load_rows(k_ptr, keys, real, own, D, BLOCK_D)
+    v = _load_rows(v_ptr, keys, real, own, D, BLOCK_D)
     if mask_ptr is not None:
         seen = tl.load(mask_ptr + keys, mask=real, other=1) != 0
-    grad_k = tl.zeros((16, BLOCK_D), tl.float32)
-    grad_v = tl.zeros((16, BLOCK_D), tl.float32)
+    grad_k = tl.zeros((BLOCK_D, 8), tl.float32)
+    grad_v = tl.zeros((BLOCK_D, 8), tl.float32)
     lane = tl.arange(0, 4 * BLOCK_G)
     for start in range(begin, end, BLOCK_G):
         at = start + lane // 4
         listed = at < end
         entry = tl.load(entry_ptr + at, mask=listed, other=0)
         queries = (entry // K).to(tl.int64) * 4 + lane % 4
-        q = _load_rows(q_ptr, queries, listed, D, BLOCK_D)
-        grad_out = _load_rows(grad_out_ptr, queries, listed, D, BLOCK_D)
-        s = _dot(q, tl.trans(k), WIDEN) * scale
+        q = _load_rows(q_ptr, queries, listed, own, D, BLOCK_D)
+        grad_out = _load_rows(grad_out_ptr, queries, listed, own, D, BLOCK_D)
+        s = _dot(q, tl.trans(k), WIDEN)
         dp = _dot(grad_out, tl.trans(v), WIDEN)
+        for step in range(BLOCK_D, D, BLOCK_D):
+            d = (own + step) % (tl.num_programs(1) * BLOCK_D)
+            x = _load_rows(q_ptr, queries, listed, d, D, BLOCK_D)
+            s += _dot(x, tl.trans(_load_rows(k_ptr, keys, real, d, D, BLOCK_D)), WIDEN)
+            x = _load_rows(grad_out_ptr, queries, listed, d, D, BLOCK_D)
+            dp += _dot(x, tl.trans(_load_rows(v_ptr, keys, real, d, D, BLOCK_D)), WIDEN)
+        s *= scale
         inside = listed[:, None] & real[None, :]
         if mask_ptr is not None:
             s = tl.where(seen[None, :], s, _LOWEST)
@@ -435,18 +508,19 @@ def _key_value_gradient(
                 p = tl.where(dropped, 0.0, p)
         if mask_ptr is not None:
             ds = tl.where(seen[None, :], ds, 0.0)
-        grad_v += _dot(tl.trans(p.to(v.dtype)), grad_out, WIDEN)
-        grad_k += _dot(tl.trans((ds * scale).to(k.dtype)), q, WIDEN)
+        grad_v += _dot(tl.trans(grad_out), p.to(grad_out.dtype), WIDEN)
+        grad_k += _dot(tl.trans(q), (ds * scale).to(q.dtype), WIDEN)
 
+    grad_k, grad_v = tl.trans(grad_k), tl.trans(grad_v)
     if FURTHER:
-        _store_rows(sum_ptr, program * 8 + child, real, grad_k, D, BLOCK_D)
-        _store_rows(sum_ptr, program * 8 + 4 + child, real, grad_v, D, BLOCK_D)
+        _store_rows(sum_ptr, program * 8 + child, real, own, grad_k, D, BLOCK_D)
+        _store_rows(sum_ptr, program * 8 + 4 + child, real, own, grad_v, D, BLOCK_D)
     else:
         for index in range(tl.load(further_ptr + parent), tl.load(further_ptr + parent + 1)):
-            grad_k += _load_rows(sum_ptr, index * 8 + child, real, D, BLOCK_D)
-            grad_v += _load_rows(sum_ptr, index * 8 + 4 + child, real, D, BLOCK_D)
-        _store_rows(grad_k_ptr, keys, real, grad_k, D, BLOCK_D)
-        _store_rows(grad_v_ptr, keys, real, grad_v, D, BLOCK_D)
+            grad_k += _load_rows(sum_ptr, index * 8 + child, real, own, D, BLOCK_D)
+            grad_v += _load_rows(sum_ptr, index * 8 + 4 + child, real, own, D, BLOCK_D)
+        _store_rows(grad_k_ptr, keys, real, own, grad_k, D, BLOCK_D)
+        _store_rows(grad_v_ptr, keys, real, own, grad_v, D, BLOCK_D)
 
 
 def _case(dtype: torch.dtype, D: int, K: int, kind: str, topk: int, masked: bool) -> None:
