@@ -189,7 +189,7 @@ class LookupViT(Backbone):
         """Grid of the compressed tokens for a grid of lookup tokens."""
         if self.compressed_size is not None:
             return self.compressed_size
-        return tuple(max(1, side // self.compressed_ratio) for side in grid)
+        return tuple(torch.sym_max(1, side // self.compressed_ratio) for side in grid)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
         """Compute features.

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ops.layout import divide_up, same_sizes
+
 Network = Callable[[Tensor], Tensor]
 
 
@@ -17,12 +19,17 @@ def reflect_pad(image: Tensor, bottom: int, right: int) -> Tensor:
     Unlike ``torch``'s padding it goes back and forth where the image is smaller than the padding.
     """
     for dim, amount in ((-2, bottom), (-1, right)):
-        if amount:
+        if not same_sizes([amount], [0]):
             side = image.shape[dim]
             period = max(1, 2 * side - 2)
             place = torch.arange(side + amount, device=image.device) % period
             image = image.index_select(dim, torch.minimum(place, (period - place).abs()))
     return image
+
+
+def pad_to_multiples(image: Tensor, divisor: int) -> Tensor:
+    """Continue ``(..., H, W)`` at the bottom and right to multiples of ``divisor``."""
+    return reflect_pad(image, *(divide_up(s, divisor) * divisor - s for s in image.shape[-2:]))
 
 
 def run_tiled(network: Network, image: Tensor, tile: int, overlap: int, divisor: int = 1) -> Tensor:
@@ -56,7 +63,7 @@ def run_tiled(network: Network, image: Tensor, tile: int, overlap: int, divisor:
     H, W = image.shape[-2:]
     if max(H, W) <= tile:
         return network(image)
-    padded = reflect_pad(image, -H % divisor, -W % divisor)
+    padded = pad_to_multiples(image, divisor)
     out = torch.zeros_like(padded)
     rows, columns = (_axis_tiles(side, tile, overlap, image) for side in padded.shape[-2:])
     for top, row_weight in rows:

@@ -14,7 +14,7 @@ from ..layers import DropPath, drop_path_schedule
 from ..layers.attention import head_dims_of
 from ..layers.init import init_linear
 from ..registry import MODELS
-from .tiling import reflect_pad
+from .tiling import pad_to_multiples
 
 NORMS = ('batch', 'group')
 KEEPS = ('matrix', 'half', 'qk')
@@ -312,8 +312,7 @@ class UniFormerUNet(BaseModule):
             Tensor: Of the same shape, not clamped.
         """
         H, W = x.shape[-2:]
-        divisor = self.size_divisor
-        y = self.stem(reflect_pad(x, -H % divisor, -W % divisor))
+        y = self.stem(pad_to_multiples(x, self.size_divisor))
         skips, sources = [], []
         for scale, blocks in enumerate(self.encoder):
             if scale:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..ops.layout import Grid
+from ..ops.layout import Grid, divide_up
 from ..registry import MODELS
 from .attention import head_dims_of
 from .carrier import Carrier
@@ -58,8 +58,8 @@ class CrossShapedWindowAttention(BaseModule):
         H, W = grid
         width = self.stripe_width
         h, w = grid if width is None else (H, width) if vertical else (width, W)
-        qkv = F.pad(qkv, (0, 0, 0, 0, 0, -W % w, 0, -H % h))
-        rows, columns = qkv.shape[1] // h, qkv.shape[2] // w
+        rows, columns = divide_up(H, h), divide_up(W, w)
+        qkv = F.pad(qkv, (0, 0, 0, 0, 0, columns * w - W, 0, rows * h - H))
         windows = qkv.unflatten(2, (columns, w)).unflatten(1, (rows, h)).transpose(2, 3)
         windows = windows.flatten(0, 2)  # (B * windows, h, w, 3, c)
         value_map = windows[:, :, :, 2]

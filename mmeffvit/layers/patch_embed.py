@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from ..ops import map_to_tokens
-from ..ops.layout import Grid
+from ..ops.layout import Grid, divide_up, same_sizes
 from .init import init_conv
 
 
@@ -53,8 +53,10 @@ class PatchEmbed(nn.Module):
             for clips.
         """
         if not self.overlap:
-            missing = [-side % step for side, step in zip(x.shape[2:], self.proj.stride)]
-            if any(missing):
+            sides, steps = x.shape[2:], self.proj.stride
+            whole = [divide_up(side, step) * step for side, step in zip(sides, steps)]
+            if not same_sizes(sides, whole):
+                missing = [padded - side for padded, side in zip(whole, sides)]
                 x = nn.functional.pad(x, [n for side in reversed(missing) for n in (0, side)])
         x = self.proj(x)
         return self.norm(map_to_tokens(x)), tuple(x.shape[2:])

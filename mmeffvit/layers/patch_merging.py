@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..ops.layout import Grid
+from ..ops.layout import Grid, divide_up
 from .init import init_linear
 
 
@@ -26,8 +26,8 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
         """Merge a map ``(B, C, H, W)`` into tokens ``(B, H' * W', embed_dims)`` of ``(H', W')``."""
         height, width = x.shape[2:]
-        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, width % 2, 0, height % 2))
-        grid = ((height + 1) // 2, (width + 1) // 2)
+        grid = (divide_up(height, 2), divide_up(width, 2))
+        x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 2 * grid[1] - width, 0, 2 * grid[0] - height))
         # Swin puts (row, column) of the patch in the order (0,0), (1,0), (0,1), (1,1).
         patches = x.unflatten(2, (grid[1], 2)).unflatten(1, (grid[0], 2)).permute(0, 1, 3, 4, 2, 5)
         return self.reduction(self.norm(patches.flatten(3).flatten(1, 2))), grid

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..ops.layout import Grid, resize_tokens
+from ..ops.layout import Grid, resize_tokens, same_sizes
 from ..ops.resize import resize_grid
 
 
@@ -33,7 +33,7 @@ def resize_position_embedding(
             f'A position table of {embedding.shape[1]} rows does not fit {num_extra_tokens} extra '
             f'tokens and a grid of {"x".join(map(str, source))}; give the grid it was trained on.'
         )
-    if source == target:
+    if same_sizes(source, target):
         return embedding
     extra, grid_part = embedding.split([num_extra_tokens, cells], dim=1)
     frames = grid_part.reshape(math.prod(source[:-2]), -1, embedding.shape[2])

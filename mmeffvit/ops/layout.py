@@ -9,12 +9,36 @@ index is arithmetic.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from .precision import accurate
 
 Grid = tuple[int, int]
+
+
+def same_sizes(a: Sequence[int], b: Sequence[int]) -> bool:
+    """Whether two grids agree.
+
+    Sides that a compiler or exporter keeps open agree only if they do at every size: what is traced
+    then serves all sizes, not those alone that agree like the example.
+    """
+    if torch.compiler.is_compiling():
+        return all(statically_known_true(x == y) for x, y in zip(a, b))
+    return tuple(a) == tuple(b)
+
+
+def divide_up(side: int, divisor: int) -> int:
+    """Quotient of a positive number, rounded up.
+
+    In this form, unlike ``-(-side // divisor)``, quotients of quotients of a size that a compiler
+    keeps open are one quotient again; others grow until tracing does not come back.
+    """
+    return (side - 1) // divisor + 1
 
 
 def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
@@ -44,17 +68,17 @@ def pad_tokens(tokens: Tensor, grid: Grid, multiple: int) -> tuple[Tensor, Grid]
     Returns:
         tuple: Tokens ``(B, H'*W', C)`` and the grid ``(H', W')``.
     """
-    height, width = grid
-    bottom, right = -height % multiple, -width % multiple
-    if not (bottom or right):
+    padded_grid = tuple(divide_up(side, multiple) * multiple for side in grid)
+    if same_sizes(padded_grid, grid):
         return tokens, grid
+    bottom, right = (padded - side for padded, side in zip(padded_grid, grid))
     padded = F.pad(tokens.unflatten(1, grid), (0, 0, 0, right, 0, bottom))
-    return padded.flatten(1, 2), (height + bottom, width + right)
+    return padded.flatten(1, 2), padded_grid
 
 
 def crop_tokens(tokens: Tensor, padded_grid: Grid, grid: Grid) -> Tensor:
     """Undo :func:`pad_tokens`: keep the top-left ``grid`` of ``(B, H'*W', C)`` tokens."""
-    if padded_grid == grid:
+    if same_sizes(padded_grid, grid):
         return tokens
     return tokens.unflatten(1, padded_grid)[:, : grid[0], : grid[1]].flatten(1, 2)
 
@@ -71,7 +95,7 @@ def resize_tokens(tokens: Tensor, grid: Grid, target: Grid, mode: str = 'bicubic
     Returns:
         Tensor: ``(B, H'*W', C)``; the input itself where the grids agree.
     """
-    if tuple(grid) == tuple(target):
+    if same_sizes(grid, target):
         return tokens
     feature_map = accurate(tokens_to_map(tokens, grid))
     resized = F.interpolate(feature_map, size=target, mode=mode, align_corners=False)
@@ -94,9 +118,9 @@ def to_quad(tokens: Tensor, grid: Grid, halvings: int, num_heads: int = 1) -> Te
     if halvings == 0:
         return tokens.view(B, N, num_heads, C // num_heads).transpose(1, 2)
     height, width = grid
-    bits = (2,) * halvings
+    bits, step = (2,) * halvings, 2**halvings
     split = tokens.reshape(
-        B, height >> halvings, *bits, width >> halvings, *bits, num_heads, C // num_heads
+        B, height // step, *bits, width // step, *bits, num_heads, C // num_heads
     )
     return split.permute(0, -2, *_quad_axes(halvings), -1).reshape(B, num_heads, N, C // num_heads)
 
@@ -106,10 +130,8 @@ def from_quad(tokens: Tensor, grid: Grid, halvings: int) -> Tensor:
     B, num_heads, N, D = tokens.shape
     if halvings == 0:
         return tokens.transpose(1, 2).reshape(B, N, num_heads * D)
-    height, width = grid
-    split = tokens.reshape(
-        B, num_heads, height >> halvings, width >> halvings, *(2, 2) * halvings, D
-    )
+    height, width = (side // 2**halvings for side in grid)
+    split = tokens.reshape(B, num_heads, height, width, *(2, 2) * halvings, D)
     rows = (2, *range(4, 4 + 2 * halvings, 2))
     columns = (3, *range(5, 5 + 2 * halvings, 2))
     return split.permute(0, *rows, *columns, 1, -1).reshape(B, N, num_heads * D)

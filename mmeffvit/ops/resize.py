@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .layout import same_sizes
 from .precision import without_autocast
 
 
-@lru_cache(maxsize=256)
-def resize_matrix(source: int, target: int, antialias: bool = True) -> np.ndarray:
+def resize_matrix(source: int, target: int, antialias: bool = True) -> Tensor:
     """Weights of linear resampling with half-pixel centres.
 
     Args:
@@ -29,23 +29,30 @@ def resize_matrix(source: int, target: int, antialias: bool = True) -> np.ndarra
             counts; otherwise two neighbours count.
 
     Returns:
-        np.ndarray: ``(target, source)`` in float64; rows sum to 1. Cached: do not write to it.
+        Tensor: ``(target, source)`` in float64 on the CPU; rows sum to 1.
 
     Raises:
         ValueError: If a length is not positive.
     """
     if source < 1 or target < 1:
         raise ValueError(f'Cannot resize {source} cells to {target}; both must be at least 1.')
+    kind = dict(dtype=torch.float64, device='cpu')
     # Arrays times ends over ends: compilers round the quotient of two symbolic sizes.
-    centres = (np.arange(target)[:, None] + 0.5) * source / target
+    centres = (torch.arange(target, **kind)[:, None] + 0.5) * source / target
     if not antialias:
         # Beyond the outermost centres the outermost value continues.
-        centres = np.clip(centres, 0.5, source - 0.5)
-    distance = np.abs(np.arange(source) + 0.5 - centres)
+        centres = centres.clamp(0.5, source - 0.5)
+    distance = (torch.arange(source, **kind) + 0.5 - centres).abs()
     if antialias:
-        distance = distance * target / max(source, target)
-    weights = np.clip(1 - distance, 0, None)
-    return weights / weights.sum(1, keepdims=True)
+        distance = distance * target / torch.sym_max(source, target)
+    weights = (1 - distance).clamp(min=0)
+    return weights / weights.sum(1, keepdim=True)
+
+
+@lru_cache(maxsize=256)
+def _cached_matrix(source: int, target: int, antialias: bool) -> np.ndarray:
+    """The matrix of known sizes; an array, as a tensor made while tracing must not outlive it."""
+    return resize_matrix(source, target, antialias).numpy()
 
 
 def resize_grid(
@@ -70,9 +77,13 @@ def resize_grid(
         raise ValueError(f'Cannot resize {N} tokens from grid {source} to grid {target}.')
     with without_autocast(tokens):
         for axis, (old, new) in enumerate(zip(source, target)):
-            if old == new:
+            if same_sizes([old], [new]):
                 continue
-            matrix = torch.as_tensor(resize_matrix(old, new, antialias)).to(tokens)
+            if torch.compiler.is_compiling():
+                matrix = resize_matrix(old, new, antialias)
+            else:
+                matrix = torch.as_tensor(_cached_matrix(old, new, antialias))
+            matrix = matrix.to(tokens)
             rows = tokens.reshape(B * math.prod(target[:axis]), old, -1)
             tokens = matrix @ rows
     return tokens.reshape(B, -1, C)

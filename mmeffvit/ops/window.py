@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .layout import Grid
+from .layout import Grid, same_sizes
 
 
 def partition_windows(tokens: Tensor, grid: Grid, window_size: int) -> Tensor:
@@ -35,7 +35,7 @@ def merge_windows(windows: Tensor, grid: Grid, window_size: int) -> Tensor:
 
 def roll_tokens(tokens: Tensor, grid: Grid, shifts: tuple[int, int]) -> Tensor:
     """Shift a token grid cyclically up and left by ``shifts`` rows and columns."""
-    if not any(shifts):
+    if same_sizes(shifts, (0, 0)):
         return tokens
     rolled = tokens.unflatten(1, grid).roll((-shifts[0], -shifts[1]), dims=(1, 2))
     return rolled.flatten(1, 2)

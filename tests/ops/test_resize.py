@@ -25,7 +25,7 @@ def test_equals_trilinear_interpolation():
 
 def test_rows_sum_to_one_and_every_cell_counts():
     for source, target in ((14, 3), (24, 5), (7, 7), (3, 8)):
-        matrix = torch.from_numpy(resize_matrix(source, target))
+        matrix = resize_matrix(source, target)
         torch.testing.assert_close(matrix.sum(1), torch.ones(target, dtype=torch.float64))
         assert (matrix.sum(0) > 0).all()
 
