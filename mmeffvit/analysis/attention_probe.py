@@ -4,6 +4,8 @@ import re
 
 from torch import Tensor, nn
 
+from ..ops.explain import attention_weights
+
 ATTENTION = r'(?:.*\.)?attn'
 
 
@@ -66,7 +68,7 @@ class AttentionProbe:
         """Attention ``(B, heads or 1, N)`` from the projection ``(B, N, 3C)``."""
         q, k, _ = qkv.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
         q = q[:, :, :1] if self.class_token else q
-        weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1).mean(2)
+        weights = attention_weights(q, k).mean(2)
         weights = weights[..., 1:] if self.class_token else weights
         return (weights.mean(1, keepdim=True) if self.heads == 'mean' else weights).detach()
 

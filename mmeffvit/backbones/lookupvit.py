@@ -189,7 +189,7 @@ class LookupViT(Backbone):
         """Grid of the compressed tokens for a grid of lookup tokens."""
         if self.compressed_size is not None:
             return self.compressed_size
-        return tuple(torch.sym_max(1, side // self.compressed_ratio) for side in grid)
+        return tuple(max(1, side // self.compressed_ratio) for side in grid)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
         """Compute features.
@@ -209,7 +209,7 @@ class LookupViT(Backbone):
         compressed = resize_grid(lookup, grid, compressed_grid, self.antialias)
         outs = []
         for i, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
-            compressed, lookup = block(compressed, lookup)
+            compressed, lookup = block(compressed, lookup, (compressed_grid, grid))
             if i in self.out_indices:
                 outs.append(self._output(i, compressed, compressed_grid, lookup, grid))
         return tuple(outs)

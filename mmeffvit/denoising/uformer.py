@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from ..backbones.base import find_arch, zoo_of
 from ..layers import Carrier, Phi, TransformerBlock, WindowAttention, drop_path_schedule
 from ..layers.build import build_layer
+from ..layers.explanation import AttentionMap
 from ..layers.init import init_linear
 from ..ops import map_to_tokens, tokens_to_map
-from ..ops.layout import Grid, divide_up
+from ..ops.layout import Grid
 from ..registry import MODELS
-from .tiling import pad_to_multiples
+from .tiling import reflect_pad
 
 NUM_SCALES = 4
 PAD_MODES = ('reflect', 'zero_square')
@@ -93,6 +94,10 @@ class EncoderReuse(BaseModule):
         """Map the carrier's tokens, and ``x`` where they are concatenated, to ``(B, H*W, C)``."""
         source = carrier.mixed
         return self.phi(torch.cat([source, x], -1) if self.reads_stream else source, grid)
+
+    def explain(self, *args, **kwargs) -> list[AttentionMap]:
+        """Nothing: it looks where the paired encoder block looked."""
+        return []
 
 
 @MODELS.register_module()
@@ -226,8 +231,8 @@ class Uformer(BaseModule):
         H, W = x.shape[-2:]
         divisor = self.size_divisor
         if self.pad_mode == 'reflect':
-            return pad_to_multiples(x, divisor), 0, 0
-        side = divide_up(torch.sym_max(H, W), divisor) * divisor
+            return reflect_pad(x, -H % divisor, -W % divisor), 0, 0
+        side = max(H, W) + -max(H, W) % divisor
         top, left = (side - H) // 2, (side - W) // 2
         return F.pad(x, (left, side - W - left, top, side - H - top)), top, left
 

@@ -7,9 +7,11 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import map_to_tokens, tokens_to_map
+from ..ops.explain import attention_weights
 from ..ops.layout import Grid
 from ..registry import MODELS
 from .carrier import Carrier
+from .explanation import AttentionMap, Look, spread
 from .init import init_conv, init_linear
 
 
@@ -67,6 +69,21 @@ class SoftmaxAttention(BaseModule):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 
+    def explain(
+        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
+    ) -> list[AttentionMap]:
+        """Where the point looked, and each token before the grid, such as the class token."""
+        q, k, _ = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        num_extra_tokens = x.shape[1] - grid[0] * grid[1]
+        row, column = look.cell(grid)
+        queries = [num_extra_tokens + row * grid[1] + column, *range(num_extra_tokens)]
+        weights = attention_weights(q[:1, :, queries], k[:1])[0].mean(0)
+        point, *extra = weights[:, num_extra_tokens:].unflatten(1, grid)
+        return [
+            look.at_point('keys of the point', point, grid),
+            *(AttentionMap(f'keys of extra token {i}', row, None) for i, row in enumerate(extra)),
+        ]
+
 
 @MODELS.register_module()
 class SpatialReductionAttention(BaseModule):
@@ -101,6 +118,19 @@ class SpatialReductionAttention(BaseModule):
         reduced = self._reduce(x, grid) if self.sr_ratio > 1 else x
         k, v = self.kv(reduced).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+    def explain(
+        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
+    ) -> list[AttentionMap]:
+        """Where the point looked."""
+        row, column = look.cell(grid)
+        query = x[:, row * grid[1] + column : row * grid[1] + column + 1]
+        q = self.q(query).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        reduced = self._reduce(x, grid) if self.sr_ratio > 1 else x
+        k, _ = self.kv(reduced).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        key_grid = tuple(max(1, side // self.sr_ratio) for side in grid)
+        weights = attention_weights(q, k)[0, :, 0].mean(0).unflatten(0, key_grid)
+        return [look.at_point('keys of the point', spread(weights, self.sr_ratio, grid), grid)]
 
     def _reduce(self, x: Tensor, grid: Grid) -> Tensor:
         feature_map = tokens_to_map(x, grid)

@@ -5,10 +5,12 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..ops.layout import Grid, divide_up
+from ..ops.explain import attention_weights
+from ..ops.layout import Grid
 from ..registry import MODELS
 from .attention import head_dims_of
 from .carrier import Carrier
+from .explanation import AttentionMap, Look, find_cell, number_cells, place_window
 from .init import depthwise_conv, init_linear
 
 
@@ -48,20 +50,41 @@ class CrossShapedWindowAttention(BaseModule):
         """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
         qkv = self.qkv(x).unflatten(-1, (3, len(self.lepe), -1)).unflatten(1, grid)
         out = [
-            self._attend(qkv[:, :, :, :, i], conv, grid, vertical=i == 0)
+            self._attend(qkv[:, :, :, :, i], conv, grid, self._stripe(grid, i))
             for i, conv in enumerate(self.lepe)
         ]
         return self.proj(torch.cat(out, -1).flatten(1, 2))
 
-    def _attend(self, qkv: Tensor, lepe: nn.Conv2d, grid: Grid, vertical: bool) -> Tensor:
+    def explain(
+        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
+    ) -> list[AttentionMap]:
+        """Where the point looked in each direction; what padded tokens got is left out."""
+        qkv = self.qkv(x).unflatten(-1, (3, len(self.lepe), -1)).unflatten(1, grid)
+        cells = number_cells(grid, x.device).view(1, *grid, 1, 1)
+        maps = []
+        for i in range(len(self.lepe)):
+            stripe = self._stripe(grid, i)
+            numbers = self._stripes(cells, stripe).flatten(1)
+            window, query = find_cell(numbers, look.cell(grid), grid)
+            stripes = self._stripes(qkv[:, :, :, :, i], stripe)[window]
+            stripes = stripes.unflatten(-1, (-1, self.head_dims)).flatten(0, 1)
+            q, k, _ = (t.transpose(0, 1) for t in stripes.unbind(1))
+            weights = attention_weights(q[:, query : query + 1], k)[:, 0].mean(0)
+            title = f'keys of the point in {stripe[0]}x{stripe[1]}'
+            maps.append(look.at_point(title, place_window(weights, numbers[window], grid), grid))
+        return maps
+
+    def _stripe(self, grid: Grid, direction: int) -> Grid:
+        """Sides of the stripes of a direction: 0 for vertical ones."""
+        if self.stripe_width is None:
+            return grid
+        return (self.stripe_width, grid[1]) if direction else (grid[0], self.stripe_width)
+
+    def _attend(self, qkv: Tensor, lepe: nn.Conv2d, grid: Grid, stripe: Grid) -> Tensor:
         """One direction: ``(B, H, W, 3, c)`` to ``(B, H, W, c)``."""
-        H, W = grid
-        width = self.stripe_width
-        h, w = grid if width is None else (H, width) if vertical else (width, W)
-        rows, columns = divide_up(H, h), divide_up(W, w)
-        qkv = F.pad(qkv, (0, 0, 0, 0, 0, columns * w - W, 0, rows * h - H))
-        windows = qkv.unflatten(2, (columns, w)).unflatten(1, (rows, h)).transpose(2, 3)
-        windows = windows.flatten(0, 2)  # (B * windows, h, w, 3, c)
+        (H, W), (h, w) = grid, stripe
+        rows, columns = -(-H // h), -(-W // w)
+        windows = self._stripes(qkv, stripe)
         value_map = windows[:, :, :, 2]
         q, k, v = windows.unflatten(-1, (-1, self.head_dims)).flatten(1, 2).unbind(2)
         out = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)))
@@ -69,3 +92,11 @@ class CrossShapedWindowAttention(BaseModule):
         out = out + lepe(value_map.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         out = out.unflatten(0, (-1, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
         return out[:, :H, :W]
+
+    @staticmethod
+    def _stripes(x: Tensor, stripe: Grid) -> Tensor:
+        """Pad ``(B, H, W, 3, c)`` and cut it into stripes ``(B * stripes, h, w, 3, c)``."""
+        (H, W), (h, w) = x.shape[1:3], stripe
+        x = F.pad(x, (0, 0, 0, 0, 0, -W % w, 0, -H % h))
+        rows, columns = x.shape[1] // h, x.shape[2] // w
+        return x.unflatten(2, (columns, w)).unflatten(1, (rows, h)).transpose(2, 3).flatten(0, 2)

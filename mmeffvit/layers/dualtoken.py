@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..ops import map_to_tokens, tokens_to_map
+from ..ops.explain import attention_weights
 from ..ops.layout import Grid, resize_tokens
 from .attention import attend, head_dims_of
 from .drop import DropPath
+from .explanation import AttentionMap, Look, cell_box, spread
 from .init import init_linear
 from .lightvit import BiDimMlp
 from .mlp import Mlp
@@ -205,7 +207,7 @@ class DualTokenAttention(BaseModule):
         return local, self.tokens(g, aggregated, pooled_grid)
 
     def broadcast_weights(self, x: Tensor, g: Tensor | None, grid: Grid) -> Tensor:
-        """Attention of every image token to every global token, for a look inside (Figure 4).
+        """Attention of every image token to every global token.
 
         Args:
             x (Tensor): As in :meth:`forward`.
@@ -216,9 +218,31 @@ class DualTokenAttention(BaseModule):
             Tensor: ``(B, heads, H*W, T)``; rows sum to 1.
         """
         _, update = self.aggregate(x, g, grid)
-        q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        k = self.kv(update).chunk(2, dim=-1)[0].unflatten(-1, (self.num_heads, -1))
-        return (q @ k.permute(0, 2, 3, 1) * q.shape[-1] ** -0.5).softmax(-1)
+        q, k = self.q(x), self.kv(update).chunk(2, dim=-1)[0]
+        q, k = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k))
+        return attention_weights(q, k)
+
+    def explain(self, x: Tensor, g: Tensor | None, grid: Grid, *, look: Look) -> list[AttentionMap]:
+        """Which parts of the image listen to chosen global tokens (figure 4).
+
+        Without global tokens, where the point looked among the aggregated image tokens.
+        """
+        weights = self.broadcast_weights(x, g, grid)[0].mean(0)
+        if self.tokens is None:
+            side = 1 if self.pool is None else 2**self.pool.steps
+            row, column = look.cell(grid)
+            pooled = weights[row * grid[1] + column].unflatten(0, [n // side for n in grid])
+            return [look.at_point('keys of the point', spread(pooled, side, grid), grid)]
+        size = self.tokens.token_size
+        has_place = isinstance(self.tokens, PositionAwareTokens)
+        return [
+            AttentionMap(
+                f'listens to token {row},{column}',
+                weights[:, row * size[1] + column].unflatten(0, grid),
+                cell_box((row, column), size) if has_place else None,
+            )
+            for row, column in look.chosen(size)
+        ]
 
 
 class ConvEncoder(BaseModule):
@@ -277,7 +301,7 @@ class AveragePooling(BaseModule):
         Raises:
             ValueError: If nothing would be left of a side.
         """
-        if any(side < 2**self.steps for side in grid):
+        if min(grid) < 2**self.steps:
             raise ValueError(
                 f'A grid of {grid[0]}x{grid[1]} tokens cannot be halved {self.steps} times; '
                 'give images of at least 32x32 pixels.'

@@ -17,10 +17,12 @@ from ..ops import (
     relative_position_index,
     tokens_to_map,
 )
+from ..ops.explain import attention_weights
 from ..ops.layout import Grid
 from ..registry import MODELS
 from .attention import attend, head_dims_of
 from .drop import DropPath
+from .explanation import AttentionMap, Look, find_cell, number_cells, place_window
 from .init import init_linear
 from .patch_merging import PatchMerging
 
@@ -217,20 +219,55 @@ class LightViTAttention(BaseModule):
         """
         qkv = self.qkv(x)
         q, k, v = qkv.chunk(3, dim=-1)
-        C = x.shape[-1]
-        g = attend(F.linear(g, self.qkv.weight[:C], self.qkv.bias[:C]), k, v, self.num_heads)
+        g = self._gather(g, k, v)
         broadcast = attend(q, *self.kv_global(g).chunk(2, dim=-1), self.num_heads)
         return self.proj(self._in_windows(qkv, grid) + broadcast), self.proj(g)
 
+    def explain(self, x: Tensor, g: Tensor, grid: Grid, *, look: Look) -> list[AttentionMap]:
+        """Where the point looked in its window, and which parts listen to chosen global tokens."""
+        qkv = self.qkv(x)
+        numbers, _ = self._windows(number_cells(grid, x.device), grid)
+        numbers = numbers[0, :, :, 0]
+        window, query = find_cell(numbers, look.cell(grid), grid)
+        tokens = self._windows(qkv, grid)[0][0, window]
+        q, k, _ = tokens.unflatten(-1, (3, self.num_heads, -1)).permute(1, 2, 0, 3)
+        bias = self._bias(q.dtype)[0]
+        weights = attention_weights(q, k, bias)[:, query].mean(0)
+        maps = [look.at_point('keys', place_window(weights, numbers[window], grid), grid)]
+
+        q, k, v = qkv.chunk(3, dim=-1)
+        k = self.kv_global(self._gather(g, k, v)).chunk(2, dim=-1)[0]
+        q, k = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k))
+        weights = attention_weights(q, k)[0].mean(0)
+        for row, token in look.chosen((1, g.shape[1])):
+            listens = weights[:, token].unflatten(0, grid)
+            maps.append(AttentionMap(f'listens to token {row},{token}', listens, None))
+        return maps
+
+    def _gather(self, g: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """What the global tokens read from the image."""
+        C = g.shape[-1]
+        q = F.linear(g, self.qkv.weight[:C], self.qkv.bias[:C])
+        return attend(q, k, v, self.num_heads)
+
     def _in_windows(self, qkv: Tensor, grid: Grid) -> Tensor:
-        size = self.window_size
-        qkv, padded_grid = pad_tokens(qkv, grid, size)
-        windows = partition_windows(qkv, padded_grid, size)
-        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
-        bias = bias.view(1, size**2, size**2, -1).permute(0, 3, 1, 2).to(qkv.dtype)
+        windows, padded_grid = self._windows(qkv, grid)
+        bias = self._bias(qkv.dtype)
         out = attend(*windows.flatten(0, 1).chunk(3, dim=-1), self.num_heads, bias)
-        out = merge_windows(out.unflatten(0, windows.shape[:2]), padded_grid, size)
+        out = merge_windows(out.unflatten(0, windows.shape[:2]), padded_grid, self.window_size)
         return crop_tokens(out, padded_grid, grid)
+
+    def _windows(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        """Windows ``(B, windows, N, C)`` of padded tokens, and the padded grid."""
+        x, padded_grid = pad_tokens(x, grid, self.window_size)
+        return partition_windows(x, padded_grid, self.window_size), padded_grid
+
+    def _bias(self, dtype: torch.dtype) -> Tensor:
+        """Position bias ``(1, heads, N, N)``."""
+        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
+        return (
+            bias.view(1, self.window_size**2, self.window_size**2, -1).permute(0, 3, 1, 2).to(dtype)
+        )
 
 
 class LightViTBlock(BaseModule):

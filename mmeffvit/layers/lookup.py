@@ -11,10 +11,12 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..ops.layout import Grid
 from ..ops.lookup import Projection, lookup_gather, lookup_infuse
 from .attention import SoftmaxAttention, head_dims_of
 from .block import TransformerBlock
 from .drop import DropPath
+from .explanation import AttentionMap, Look, cell_box
 from .init import init_linear
 from .mlp import Mlp
 from .scale import build_layer_scale
@@ -59,12 +61,15 @@ class LookupGather(BaseModule):
         self.norm_k = nn.LayerNorm(embed_dims, eps=norm_eps)
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims)) if out_proj else nn.Identity()
 
-    def forward(self, compressed: Tensor, lookup: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, compressed: Tensor, lookup: Tensor, grids: tuple[Grid, Grid] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Gather.
 
         Args:
             compressed (Tensor): ``(B, M, D)``.
             lookup (Tensor): ``(B, N, D)``.
+            grids (tuple, optional): Grids of both. The result does not depend on them.
 
         Returns:
             tuple: Messages ``(B, M, D)`` and attention weights ``(B, heads, M, N)``.
@@ -80,6 +85,26 @@ class LookupGather(BaseModule):
         dropout = self.attn_drop if self.training else 0.0
         message, weights = lookup_gather(queries, keys, values, self.num_heads, dropout=dropout)
         return self.proj(message), weights
+
+    def explain(
+        self, compressed: Tensor, lookup: Tensor, grids: tuple[Grid, Grid], *, look: Look
+    ) -> list[AttentionMap]:
+        """Where chosen compressed tokens looked, and the share of each in what the point gets."""
+        compressed_grid, grid = grids
+        weights = self.forward(compressed, lookup)[1][0].mean(0)
+        maps = [
+            AttentionMap(
+                f'keys of compressed token {row},{column}',
+                weights[row * compressed_grid[1] + column].unflatten(0, grid),
+                cell_box((row, column), compressed_grid),
+            )
+            for row, column in look.chosen(compressed_grid)
+        ]
+        row, column = look.cell(grid)
+        received = weights[:, row * grid[1] + column]
+        shares = (received / received.sum()).unflatten(0, compressed_grid)
+        box = cell_box((row, column), grid)
+        return [AttentionMap('share of each token at the point', shares, box), *maps]
 
 
 class LookupInfuse(BaseModule):
@@ -197,20 +222,29 @@ class LookupBlock(BaseModule):
             block.mlp,
         )
 
-    def forward(self, compressed: Tensor, lookup: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, compressed: Tensor, lookup: Tensor, grids: tuple[Grid, Grid] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Run the block on compressed ``(B, M, D)`` and lookup tokens ``(B, N, D)``.
+
+        Args:
+            compressed (Tensor): Compressed tokens.
+            lookup (Tensor): Lookup tokens.
+            grids (tuple, optional): Grids of both. The result does not depend on them.
 
         Returns:
             tuple: Both token sets, in this order.
         """
         if self.with_cp and self.training and lookup.requires_grad:
-            return checkpoint(self._streams, compressed, lookup, use_reentrant=False)
-        return self._streams(compressed, lookup)
+            return checkpoint(self._streams, compressed, lookup, grids, use_reentrant=False)
+        return self._streams(compressed, lookup, grids)
 
-    def _streams(self, compressed: Tensor, lookup: Tensor) -> tuple[Tensor, Tensor]:
-        message, weights = self.gather(compressed, lookup)
+    def _streams(
+        self, compressed: Tensor, lookup: Tensor, grids: tuple[Grid, Grid] | None
+    ) -> tuple[Tensor, Tensor]:
+        message, weights = self.gather(compressed, lookup, grids)
         compressed = compressed + self.drop_path(self.scale_gather(message))
-        compressed, _ = self.refine(compressed, grid=None)
+        compressed, _ = self.refine(compressed, grid=None if grids is None else grids[0])
         lookup = lookup + self.drop_path(self.scale_infuse(self.infuse(compressed, weights)))
         lookup = lookup + self.drop_path(self.scale_mlp(self.mlp(self.norm(lookup), grid=None)))
         return compressed, lookup

@@ -8,11 +8,13 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import crop_tokens, from_quad, map_to_tokens, pad_tokens, to_quad, tokens_to_map
-from ..ops.layout import Grid, same_sizes
+from ..ops.explain import quadtree_selection
+from ..ops.layout import Grid
 from ..ops.quadtree import KINDS, quadtree_attention
 from ..registry import MODELS
 from .attention import head_dims_of
 from .carrier import Carrier
+from .explanation import AttentionMap, Look, cell_box
 from .init import depthwise_conv, init_conv, init_linear
 
 _ACTIVATIONS = {'gelu': F.gelu, 'relu': F.relu}
@@ -161,6 +163,40 @@ class QuadTreeAttention(BaseModule):
             out = torch.addcmul(out, self._convolve(self.lepe[-1], v, padded_grid), weight)
         return self.proj(crop_tokens(out, padded_grid, grid))
 
+    def explain(
+        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
+    ) -> list[AttentionMap]:
+        """Per level, the keys that the point kept, and on the finest all it attends to."""
+        divisor = 2 ** (self.levels - 1)
+        q, padded_grid = pad_tokens(self.q(x), grid, divisor)
+        k, _ = pad_tokens(self.k(x), grid, divisor)
+        masks = self._masks(q, grid, padded_grid)
+        queries, keys = (
+            self._average_pyramid(self._quad(tokens, padded_grid, True), masks) for tokens in (q, k)
+        )
+        row, column = look.cell(grid)
+        cells = torch.arange(padded_grid[0] * padded_grid[1], device=x.device).view(1, -1, 1)
+        cells = self._quad(cells, padded_grid).flatten()
+        node = (cells == row * padded_grid[1] + column).nonzero().item()
+        # Only the branch of the tree that the point is in.
+        root = node >> 2 * (self.levels - 1)
+        branch = [q[:, :, root << 2 * i : root + 1 << 2 * i] for i, q in enumerate(queries)]
+        kept = quadtree_selection(branch, keys, self.topks, self.kind, key_masks=masks)
+        maps = []
+        for level, (nodes, scores) in enumerate(kept):
+            side = 2 ** (self.levels - 1 - level)
+            place = (node >> 2 * (self.levels - 1 - level)) - (root << 2 * level)
+            nodes, scores = nodes[0, :, place], scores[0, :, place]
+            weights = scores.new_zeros(len(scores), keys[level].shape[2])
+            weights = weights.scatter(1, nodes, scores).mean(0).view(1, 1, -1, 1)
+            level_grid = (padded_grid[0] // side, padded_grid[1] // side)
+            weights = from_quad(weights, level_grid, level).view(level_grid)
+            seen = tuple(-(-length // side) for length in grid)
+            title = f'level {level + 1} of {self.levels}: {nodes.shape[1]} keys per head'
+            box = cell_box((row // side, column // side), seen)
+            maps.append(AttentionMap(title, weights[: seen[0], : seen[1]], box))
+        return maps
+
     def _quad(self, tokens: Tensor, grid: Grid, heads: bool = False) -> Tensor:
         """Quad order: ``(B, heads, N, D)``, or ``(B, N, C)`` where a module is to follow."""
         quad = to_quad(tokens, grid, self.levels - 1, self.num_heads if heads else 1)
@@ -177,7 +213,7 @@ class QuadTreeAttention(BaseModule):
     ) -> list[Tensor] | None:
         """Visible positions per level ``(B or 1, N_l)``, coarsest first; None if all are."""
         if mask is None:
-            if same_sizes(grid, padded_grid):
+            if grid == padded_grid:
                 return None
             mask = tokens.new_ones(1, grid[0] * grid[1], dtype=torch.bool)
         mask, _ = pad_tokens(mask.unsqueeze(-1), grid, 2 ** (self.levels - 1))

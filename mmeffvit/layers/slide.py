@@ -5,11 +5,13 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import slide_attention
+from ..ops.explain import slide_weights
 from ..ops.layout import Grid
 from ..ops.precision import accurate
 from ..registry import MODELS
 from .attention import head_dims_of
 from .carrier import Carrier
+from .explanation import AttentionMap, Look
 from .init import init_linear
 
 
@@ -122,6 +124,30 @@ class SlideAttention(BaseModule):
             mask_borders=self.mask_borders,
         )
         return self.proj(out.flatten(3).flatten(1, 2))
+
+    def explain(
+        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
+    ) -> list[AttentionMap]:
+        """The weights of the taps around the point, each where the fixed bank takes it from."""
+        qkv = self.qkv(x).unflatten(-1, (self.num_heads, 3, self.head_dims)).unflatten(1, grid)
+        q, k, _ = qkv.unbind(-2)
+        table = self.relative_position_bias_table
+        weights = slide_weights(
+            q * self.scale,
+            k,
+            *self._merged(self.dep_conv1),
+            None if table is None else table.view(self.num_heads, -1),
+            padding_mode=self.padding_mode,
+            mask_borders=self.mask_borders,
+        )
+        size = self.kernel_size
+        margin = size // 2
+        row, column = look.cell(grid)
+        canvas = weights.new_zeros(grid[0] + 2 * margin, grid[1] + 2 * margin)
+        window = weights[0, row, column].mean(0).view(size, size)
+        canvas[row : row + size, column : column + size] = window
+        inside = canvas[margin : margin + grid[0], margin : margin + grid[1]]
+        return [look.at_point('taps of the point', inside, grid)]
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:

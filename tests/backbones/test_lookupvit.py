@@ -113,7 +113,8 @@ def test_no_block_sees_an_image_but_through_its_tokens():
     seen = {}
 
     class Spy(nn.Module):
-        def forward(self, compressed, lookup):
+        def forward(self, compressed, lookup, grids):
+            assert grids == ((2, 2), (4, 4))
             seen['sets'] = compressed, lookup
             return compressed, lookup
 

@@ -88,7 +88,7 @@ def test_one_attention_both_ways(monkeypatch, norm_position):
     made = []
     gather = block.gather.forward
     monkeypatch.setattr(
-        block.gather, 'forward', lambda few, many: made.append(gather(few, many)) or made[-1]
+        block.gather, 'forward', lambda *sets: made.append(gather(*sets)) or made[-1]
     )
     M, N = 5, 20
     block(torch.randn(2, M, D), torch.randn(2, N, D))

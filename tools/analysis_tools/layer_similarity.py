@@ -16,15 +16,16 @@ import csv
 import sys
 from pathlib import Path
 
+import cv2
 import torch
-from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from mmeffvit.analysis.attention_probe import ATTENTION, AttentionProbe, has_class_token
+from mmeffvit.analysis.backbones import load_backbone, normalised
 from mmeffvit.analysis.cka import (
     MIN_BATCH,
     MinibatchCKA,
@@ -32,9 +33,8 @@ from mmeffvit.analysis.cka import (
     linear_cka,
     suggest_range,
 )
-from mmeffvit.checkpoints import read_state
-from mmeffvit.engine.scopes import activate_scope
 from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.utils.images import read_upright
 
 SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
 
@@ -108,46 +108,16 @@ def image_paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
 
 
-def load_backbone(path: Path, checkpoint: str | None) -> tuple[nn.Module, Tensor, Tensor]:
-    """The backbone of a config in eval mode, and its images' mean and deviation (RGB)."""
-    if not path.is_file():
-        raise UserError(f'There is no config at {path}.')
-    config = Config.fromfile(path)
-    activate_scope(config)
-    from mmengine.registry import MODELS, init_default_scope
-
-    init_default_scope(config.default_scope)
-    if 'backbone' not in config.get('model', {}):
-        raise UserError(f'The model of {path} has no backbone.')
-    backbone = MODELS.build(config.model.backbone).eval()
-    if checkpoint:
-        try:
-            state = read_state(checkpoint)
-        except ValueError as error:
-            raise UserError(str(error)) from None
-        inner = {k.removeprefix('backbone.'): v for k, v in state.items() if 'backbone.' in k}
-        wrong = backbone.load_state_dict(inner or state, strict=False)
-        if wrong.missing_keys:
-            raise UserError(
-                f'{checkpoint} lacks {len(wrong.missing_keys)} weights of the backbone, such as '
-                f'{wrong.missing_keys[0]}; convert it by tools/convert_checkpoint.py.'
-            )
-    processor = {**config.get('data_preprocessor', {}), **config.model.get('data_preprocessor', {})}
-    mean, std = (torch.tensor(processor.get(key, (v,) * 3)) for key, v in (('mean', 0), ('std', 1)))
-    return backbone, mean.view(3, 1, 1), std.view(3, 1, 1)
-
-
 def load_images(paths: list[Path], size: tuple[int, int], mean: Tensor, std: Tensor) -> Tensor:
     """Normalised RGB images ``(m, 3, H, W)`` of one size."""
-    import mmcv
-
     images = []
     for path in paths:
-        image = mmcv.imread(str(path), channel_order='rgb')
-        if image is None:
-            raise UserError(f'{path} cannot be read as an image; remove it.')
-        image = mmcv.imresize(image, tuple(size)[::-1], interpolation='bicubic')
-        images.append((torch.from_numpy(image).permute(2, 0, 1).float() - mean) / std)
+        try:
+            image = read_upright(path)
+        except ValueError as error:
+            raise UserError(f'{error} Remove it.') from None
+        image = cv2.resize(image, tuple(size)[::-1], interpolation=cv2.INTER_CUBIC)
+        images.append(normalised(image, mean, std))
     return torch.stack(images)
 
 

@@ -1,0 +1,92 @@
+#!/usr/bin/env python
+"""Draw what the attention layers of a backbone looked at in an image, as one sheet.
+
+    tools/visualization/attention.py CONFIG CHECKPOINT cat.jpg sheet.png --point 120 80
+    tools/visualization/attention.py CONFIG CHECKPOINT cat.jpg out.png --tokens 3,3 0,6 --layers -1
+
+A row per attention layer, in the order they run; what is drawn depends on the layer: the keys of
+the point; the keys that survived on each level of a quadtree; the weights of a local window; the
+parts of the image that listen to chosen global tokens (DualToken-ViT, figure 4); what compressed
+tokens read and their share at the point; the keys of the class token, extra token 0. Layers that
+reuse an earlier attention are named. Any config will do, and a checkpoint of its whole model or of
+the backbone alone. The image is used at its own size unless --size is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import mmeffvit  # noqa: F401  (configs may inherit by package name)
+from mmeffvit.analysis.attention_maps import draw_sheet, explain, image_area
+from mmeffvit.analysis.backbones import load_backbone, normalised
+from mmeffvit.layers.explanation import Look
+from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.utils.images import read_upright
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('image', type=Path)
+    parser.add_argument('out', type=Path, help='PNG to write')
+    parser.add_argument(
+        '--point', type=int, nargs=2, metavar=('X', 'Y'), help='in pixels; the centre by default'
+    )
+    parser.add_argument(
+        '--tokens',
+        nargs='+',
+        type=token,
+        metavar='ROW,COLUMN',
+        help='global or compressed tokens; the centre and the middles of the sides by default',
+    )
+    parser.add_argument(
+        '--layers', nargs='+', type=int, metavar='I', help='-1 is the last; all by default'
+    )
+    parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='resize the image')
+    return parser.parse_args()
+
+
+def token(text: str) -> tuple[int, int]:
+    """Read ``ROW,COLUMN``."""
+    row, _, column = text.partition(',')
+    if not (row.isdigit() and column.isdigit()):
+        raise argparse.ArgumentTypeError(f'{text} must be ROW,COLUMN, such as 3,3')
+    return int(row), int(column)
+
+
+def main() -> None:
+    """Run the backbone and draw."""
+    args = parse_args()
+    if args.out.suffix != '.png':
+        raise UserError(f'{args.out} must end in .png.')
+    try:
+        image = read_upright(args.image)
+        if args.size:
+            image = cv2.resize(image, tuple(args.size)[::-1], interpolation=cv2.INTER_AREA)
+        height, width = image.shape[:2]
+        x, y = args.point or (width // 2, height // 2)
+        if not (0 <= x < width and 0 <= y < height):
+            raise UserError(f'--point {x} {y} is outside the image of {width}x{height} pixels.')
+        backbone, mean, std = load_backbone(args.config, args.checkpoint)
+        area = image_area(backbone, (height, width))
+        look = Look(area, (x, y), args.tokens)
+        explanations = explain(backbone, normalised(image, mean, std)[None], look, args.layers)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    draw_sheet(image, explanations, area).savefig(args.out, dpi=120)
+    print(f'{args.out}: {len(explanations)} layers')
+
+
+if __name__ == '__main__':
+    run_cli(main)
