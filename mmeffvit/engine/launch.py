@@ -1,6 +1,7 @@
 """What ``tools/train.py`` and ``tools/test.py`` share: options, config, processes, runner."""
 
 import argparse
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,8 +155,10 @@ def process_group(cfg: Config) -> Iterator[None]:
             wrapper.update(cfg.get('model_wrapper_cfg', {}), device_ids=None)
             cfg.model_wrapper_cfg = wrapper
     yield
-    # A group that is left to the interpreter's shutdown may abort the process.
+    # A group that is left to the interpreter's shutdown may abort the process; a sharded model,
+    # which a runner's reference cycles keep alive, has it as well.
     if distributed.is_initialized():
+        gc.collect()
         distributed.destroy_process_group()
 
 
