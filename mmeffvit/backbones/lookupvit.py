@@ -123,6 +123,7 @@ class LookupViT(Backbone):
         patch = (patch_size,) * 2 if isinstance(patch_size, int) else tuple(patch_size)
         image = (img_size,) * len(patch) if isinstance(img_size, int) else tuple(img_size)
         self.num_axes = len(patch)
+        self.num_frames = image[0] if self.num_axes == 3 else None
         self.set_compressed_size(compressed_size, compressed_ratio)
 
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch, patch, norm=False)
@@ -189,7 +190,7 @@ class LookupViT(Backbone):
         """Grid of the compressed tokens for a grid of lookup tokens."""
         if self.compressed_size is not None:
             return self.compressed_size
-        return tuple(max(1, side // self.compressed_ratio) for side in grid)
+        return tuple(torch.sym_max(1, side // self.compressed_ratio) for side in grid)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
         """Compute features.

@@ -13,9 +13,9 @@ from ..layers.build import build_layer
 from ..layers.explanation import AttentionMap
 from ..layers.init import init_linear
 from ..ops import map_to_tokens, tokens_to_map
-from ..ops.layout import Grid
+from ..ops.layout import Grid, divide_up
 from ..registry import MODELS
-from .tiling import reflect_pad
+from .tiling import pad_to_multiples
 
 NUM_SCALES = 4
 PAD_MODES = ('reflect', 'zero_square')
@@ -231,8 +231,8 @@ class Uformer(BaseModule):
         H, W = x.shape[-2:]
         divisor = self.size_divisor
         if self.pad_mode == 'reflect':
-            return reflect_pad(x, -H % divisor, -W % divisor), 0, 0
-        side = max(H, W) + -max(H, W) % divisor
+            return pad_to_multiples(x, divisor), 0, 0
+        side = divide_up(torch.sym_max(H, W), divisor) * divisor
         top, left = (side - H) // 2, (side - W) // 2
         return F.pad(x, (left, side - W - left, top, side - H - top)), top, left
 

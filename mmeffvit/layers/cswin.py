@@ -6,7 +6,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops.explain import attention_weights
-from ..ops.layout import Grid
+from ..ops.layout import Grid, divide_up
 from ..registry import MODELS
 from .attention import head_dims_of
 from .carrier import Carrier
@@ -83,7 +83,7 @@ class CrossShapedWindowAttention(BaseModule):
     def _attend(self, qkv: Tensor, lepe: nn.Conv2d, grid: Grid, stripe: Grid) -> Tensor:
         """One direction: ``(B, H, W, 3, c)`` to ``(B, H, W, c)``."""
         (H, W), (h, w) = grid, stripe
-        rows, columns = -(-H // h), -(-W // w)
+        rows, columns = divide_up(H, h), divide_up(W, w)
         windows = self._stripes(qkv, stripe)
         value_map = windows[:, :, :, 2]
         q, k, v = windows.unflatten(-1, (-1, self.head_dims)).flatten(1, 2).unbind(2)
@@ -97,6 +97,6 @@ class CrossShapedWindowAttention(BaseModule):
     def _stripes(x: Tensor, stripe: Grid) -> Tensor:
         """Pad ``(B, H, W, 3, c)`` and cut it into stripes ``(B * stripes, h, w, 3, c)``."""
         (H, W), (h, w) = x.shape[1:3], stripe
-        x = F.pad(x, (0, 0, 0, 0, 0, -W % w, 0, -H % h))
-        rows, columns = x.shape[1] // h, x.shape[2] // w
+        rows, columns = divide_up(H, h), divide_up(W, w)
+        x = F.pad(x, (0, 0, 0, 0, 0, columns * w - W, 0, rows * h - H))
         return x.unflatten(2, (columns, w)).unflatten(1, (rows, h)).transpose(2, 3).flatten(0, 2)

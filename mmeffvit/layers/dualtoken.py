@@ -301,7 +301,7 @@ class AveragePooling(BaseModule):
         Raises:
             ValueError: If nothing would be left of a side.
         """
-        if min(grid) < 2**self.steps:
+        if any(side < 2**self.steps for side in grid):
             raise ValueError(
                 f'A grid of {grid[0]}x{grid[1]} tokens cannot be halved {self.steps} times; '
                 'give images of at least 32x32 pixels.'

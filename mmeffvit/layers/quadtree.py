@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..ops import crop_tokens, from_quad, map_to_tokens, pad_tokens, to_quad, tokens_to_map
 from ..ops.explain import quadtree_selection
-from ..ops.layout import Grid
+from ..ops.layout import Grid, same_sizes
 from ..ops.quadtree import KINDS, quadtree_attention
 from ..registry import MODELS
 from .attention import head_dims_of
@@ -213,7 +213,7 @@ class QuadTreeAttention(BaseModule):
     ) -> list[Tensor] | None:
         """Visible positions per level ``(B or 1, N_l)``, coarsest first; None if all are."""
         if mask is None:
-            if grid == padded_grid:
+            if same_sizes(grid, padded_grid):
                 return None
             mask = tokens.new_ones(1, grid[0] * grid[1], dtype=torch.bool)
         mask, _ = pad_tokens(mask.unsqueeze(-1), grid, 2 ** (self.levels - 1))

@@ -14,7 +14,7 @@ from ..ops import (
     shifted_window_mask,
     window_attention,
 )
-from ..ops.layout import Grid
+from ..ops.layout import Grid, same_sizes
 from ..registry import MODELS
 from .attention import head_dims_of
 from .carrier import Carrier
@@ -72,7 +72,7 @@ class WindowAttention(BaseModule):
         windows, padded_grid, shifts = self._windows(x, grid)
         counts = (padded_grid[0] // size, padded_grid[1] // size)
         q, k, v = self.project(windows)
-        visible = self._visible(shifts, x.device) if any(shifts) else None
+        visible = None if same_sizes(shifts, (0, 0)) else self._visible(shifts, x.device)
         out = window_attention(q, k, v, self._bias(), counts, visible)
         out = self.proj(out.transpose(1, 2).flatten(2)).view_as(windows)
         out = merge_windows(out, padded_grid, size)
@@ -104,7 +104,9 @@ class WindowAttention(BaseModule):
         """Windows ``(B, windows, N, C)``, the padded grid and by how much it was rolled."""
         size = self.window_size
         x, padded_grid = pad_tokens(x, grid, size)
-        shifts = tuple(size // 2 if self.shift and side > size else 0 for side in padded_grid)
+        counts = (padded_grid[0] // size, padded_grid[1] // size)
+        shift = size // 2 if self.shift else 0
+        shifts = tuple(shift * torch.sym_min(count - 1, 1) for count in counts)
         rolled = roll_tokens(x, padded_grid, shifts)
         return partition_windows(rolled, padded_grid, size), padded_grid, shifts
 
