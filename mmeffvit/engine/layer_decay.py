@@ -58,7 +58,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             group = groups.setdefault((below, weight_decay), dict(params=[], param_names=[]))
             group['params'].append(parameter)
             group['param_names'].append(name)
-        for (below, weight_decay), group in sorted(groups.items(), key=lambda item: item[0]):
+        for (below, weight_decay), group in sorted(groups.items(), key=lambda item: item[0][0]):
             scale = self.decay_rate**below
             group.update(lr=self.base_lr * scale, lr_scale=scale)
             if weight_decay is not None:

@@ -1,0 +1,126 @@
+"""What holds for every family: compilation, half precision, layouts, depths of parameters."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from tiny_models import BACKBONES, DENOISERS, MODELS, outputs, tiny_input, tiny_model
+from torch import nn
+
+from mmeffvit import backbones
+
+#: No multiples of anything, so that every padding is in the graph.
+SIZES = ((75, 101), (50, 70))
+#: Norm of the difference between bfloat16 autocast and float32 over the norm of the latter; the
+#: largest that was measured over all maps is 0.009.
+BFLOAT16_TOLERANCE = 0.02
+#: Hosts of attentions that have no arch of their own.
+HOSTS = {'PyramidTransformer', 'TwoStreamTransformer'}
+#: Seconds of processor time after which a compilation does not come back.
+COMPILE_LIMIT = 120
+QUICK = ('vit', 'lookupvit', 'uniformer')
+
+
+@pytest.fixture
+def compile_limit():
+    """Interrupt a compilation that does not come back."""
+
+    def stop(signum, frame):
+        raise TimeoutError(f'still compiling after {COMPILE_LIMIT} seconds')
+
+    before = signal.signal(signal.SIGPROF, stop)
+    signal.setitimer(signal.ITIMER_PROF, COMPILE_LIMIT)
+    torch.compiler.reset()
+    yield
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, before)
+
+
+def test_every_family_is_here():
+    found = {type(build()).__name__ for build in BACKBONES.values()}
+    assert found == set(backbones.__all__) - HOSTS
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_bfloat16_autocast_is_near_float32(name):
+    model = tiny_model(name)
+    image = tiny_input(model, SIZES[0])
+    with torch.autocast('cpu', torch.bfloat16):
+        halves = outputs(model, image)
+    for half, full in zip(halves, outputs(model, image)):
+        assert (half.float() - full).norm() < BFLOAT16_TOLERANCE * full.norm()
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_channels_last_input(name):
+    model = tiny_model(name)
+    image = tiny_input(model, SIZES[0])
+    layout = torch.channels_last if image.ndim == 4 else torch.channels_last_3d
+    strided = image.contiguous(memory_format=layout)
+    assert strided.stride() != image.stride()
+    torch.testing.assert_close(outputs(model, strided), outputs(model, image))
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_depths_of_all_parameters(name):
+    model = tiny_model(name)
+    depths = {}
+    for key, _ in model.named_parameters():
+        depths[key], num_depths = model.get_layer_depth(f'backbone.{key}', 'backbone.')
+    assert set(depths.values()) <= set(range(num_depths))
+    # Every block is one deeper than the one before, and the first follows the stem.
+    blocks = [re.search(r'^(?:stages\.(\d+)\.)?blocks\.(\d+)\.', key) for key in depths]
+    order = {(int(m[1] or 0), int(m[2])): depths[m.string] for m in blocks if m}
+    assert [order[place] for place in sorted(order)] == list(range(1, num_depths - 1))
+    assert model.get_layer_depth('neck.weight', 'backbone.') == (num_depths - 1, num_depths)
+    stem = [part for part in model.stem_modules() if isinstance(part, nn.Module)]
+    stem = {id(p) for part in stem for p in part.parameters()}
+    assert {depths[key] for key, p in model.named_parameters() if id(p) in stem} == {0}
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_layer_decay_takes_every_trainable_parameter(name):
+    model = nn.ModuleDict(dict(backbone=tiny_model(name), head=nn.Linear(2, 2)))
+    model.backbone = model['backbone']
+    config = dict(
+        optimizer=dict(type='SGD', lr=1.0),
+        constructor='mmeffvit.LayerDecayOptimWrapperConstructor',
+        paramwise_cfg=dict(decay_rate=0.5),
+    )
+    groups = build_optim_wrapper(model, config).optimizer.param_groups
+    rates = {id(p): group['lr'] for group in groups for p in group['params']}
+    assert set(rates) == {id(p) for p in model.parameters() if p.requires_grad}
+    assert rates[id(model['head'].weight)] == max(rates.values()) == 1
+    num_blocks = sum(bool(re.search(r'blocks\.\d+$', key)) for key, _ in model.named_modules())
+    assert min(rates.values()) == 0.5 ** (num_blocks + 1)
+
+
+def _check_compiled(model: nn.Module, backend: str) -> None:
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
+    for size in SIZES:
+        image = tiny_input(model, size)
+        torch.testing.assert_close(
+            outputs(compiled, image), outputs(model, image), rtol=1e-3, atol=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    'name', [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in MODELS]
+)
+def test_compiles_into_one_graph_of_open_size(name, compile_limit):
+    """Tracing alone (``backend='eager'``); of pyramids the first two stages, one inside another."""
+    options = {} if name in DENOISERS else dict(out_indices=(0, 1))
+    _check_compiled(tiny_model(name, **options), 'eager')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    'name, backend', [('quadtree', 'eager'), ('pvtv2', 'aot_eager'), ('lookupvit', 'inductor')]
+)
+def test_compiles_whole(name, backend, compile_limit):
+    """All four stages of the deepest paddings, and a compiler behind the tracer."""
+    _check_compiled(tiny_model(name), backend)
