@@ -41,6 +41,38 @@ test_dataloader = val_dataloader
 default_hooks = dict(logger=dict(interval=1))
 """
 
+#: A classifier of the four shapes, without any randomness but the order of the images.
+TINY_CLASSIFIER = f"""
+_base_ = [
+    '{ROOT}/configs/_base_/datasets/shapes_classification.py',
+    'mmpretrain::_base_/default_runtime.py',
+]
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='mmeffvit.QuadTreeTransformer', arch=dict(**{TINY_ARCH}), out_indices=(3,)),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead', num_classes=4, in_channels=32, loss=dict(type='CrossEntropyLoss')
+    ),
+)
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(64, 64)),
+    dict(type='PackInputs'),
+]
+train_dataloader = dict(
+    num_workers=0, persistent_workers=False, dataset=dict(pipeline=pipeline)
+)
+val_dataloader = dict(
+    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(pipeline=pipeline)
+)
+test_dataloader = val_dataloader
+optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
+train_cfg = dict(by_epoch=True, max_epochs=3)
+val_cfg = dict()
+test_cfg = dict()
+"""
+
 
 def run_tool(monkeypatch, name, *arguments):
     """Run ``tools/<name>`` in this process; returns its exit code."""
@@ -50,11 +82,11 @@ def run_tool(monkeypatch, name, *arguments):
     return exit_info.value.code
 
 
-def start_tool(name, *arguments, cwd, path=()):
+def start_tool(name, *arguments, cwd, path=(), environment=None):
     """Run ``tools/<name>`` as a command of its own in ``cwd``.
 
     ``path`` is added to the module search path of the process. Python's and this package's own
-    scripts come first on PATH, as in an active environment.
+    scripts come first on PATH, as in an active environment; `environment` adds variables.
     """
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
@@ -65,6 +97,7 @@ def start_tool(name, *arguments, cwd, path=()):
         'PYTHONPATH': os.pathsep.join(map(str, [ROOT, *path])),
         'OMP_NUM_THREADS': '1',
         'PORT': str(port),
+        **(environment or {}),
     }
     return subprocess.run(
         [str(ROOT / 'tools' / name), *map(str, arguments)],

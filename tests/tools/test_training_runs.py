@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from tool_runs import ROOT, TINY_ARCH, TINY_DETECTOR, start_tool
+from tool_runs import TINY_CLASSIFIER, TINY_DETECTOR, start_tool
 
 pytestmark = pytest.mark.slow
 
@@ -25,35 +25,7 @@ class KillOnce(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 """
 
-CLASSIFIER = f"""
-_base_ = [
-    '{ROOT}/configs/_base_/datasets/shapes_classification.py',
-    'mmpretrain::_base_/default_runtime.py',
-]
-model = dict(
-    type='ImageClassifier',
-    backbone=dict(type='mmeffvit.QuadTreeTransformer', arch=dict(**{TINY_ARCH}), out_indices=(3,)),
-    neck=dict(type='GlobalAveragePooling'),
-    head=dict(
-        type='LinearClsHead', num_classes=4, in_channels=32, loss=dict(type='CrossEntropyLoss')
-    ),
-)
-pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(64, 64)),
-    dict(type='PackInputs'),
-]
-train_dataloader = dict(
-    num_workers=0, persistent_workers=False, dataset=dict(pipeline=pipeline)
-)
-val_dataloader = dict(
-    batch_size=2, num_workers=0, persistent_workers=False, dataset=dict(pipeline=pipeline)
-)
-test_dataloader = val_dataloader
-optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9))
-train_cfg = dict(by_epoch=True, max_epochs=3)
-val_cfg = dict()
-test_cfg = dict()
+CLASSIFIER = f"""{TINY_CLASSIFIER}
 custom_imports = dict(imports=['losses'])
 custom_hooks = [dict(type='WriteLosses')]
 """
