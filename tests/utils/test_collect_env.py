@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from mmeffvit.utils import collect_env
@@ -68,6 +70,11 @@ def test_installed_but_broken():
 def test_version_is_read_from_torchvision(monkeypatch, requirement, version):
     monkeypatch.setattr(collect_env.metadata, 'requires', lambda name: ['pillow', requirement])
     assert collect_env.torch_wanted_by_torchvision() == version
+
+
+def test_bug_reports_ask_for_it():
+    template = Path(__file__).parents[2] / '.github/ISSUE_TEMPLATE/bug.yml'
+    assert f'python -m {collect_env.__name__}' in template.read_text()
 
 
 class Distribution:
