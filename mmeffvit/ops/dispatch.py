@@ -24,6 +24,8 @@ from torch import Tensor
 BACKENDS = ('reference', 'torch', 'triton')
 TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 TRITON_MAX_HEAD_DIMS = 128
+#: Earlier ones multiply no blocks of fewer than 16 columns.
+TRITON_MIN_VERSION = (3, 3)
 
 _logger = logging.getLogger(__name__)
 _logged: set[tuple] = set()
@@ -63,13 +65,29 @@ def available_backends() -> tuple[str, ...]:
     ``'triton'`` needs the package and either a GPU or its interpreter (``TRITON_INTERPRET=1``).
     """
     runs = torch.cuda.is_available() or triton_interpreted()
-    has_triton = runs and importlib.util.find_spec('triton') is not None
-    return BACKENDS if has_triton else BACKENDS[:2]
+    return BACKENDS if runs and not _installation_obstacle() else BACKENDS[:2]
 
 
 def triton_interpreted() -> bool:
     """Whether Triton runs kernels in its interpreter; it decides so when it is imported."""
     return os.environ.get('TRITON_INTERPRET') == '1'
+
+
+def _installation_obstacle() -> str:
+    if importlib.util.find_spec('triton') is None:
+        return 'triton is not installed'
+    version = importlib.import_module('triton').__version__
+    if tuple(map(int, version.split('.')[:2])) < TRITON_MIN_VERSION:
+        return f'triton {version} is older than {".".join(map(str, TRITON_MIN_VERSION))}'
+    return ''
+
+
+def _device_obstacle(device: torch.device) -> str:
+    if torch.version.hip:
+        return 'the kernels are for NVIDIA GPUs'
+    if torch.cuda.get_device_capability(device) < (8, 0):
+        return 'the GPU is older than compute capability 8.0'
+    return ''
 
 
 class Op:
@@ -131,13 +149,14 @@ class Op:
     def _triton_obstacle(self, first: Tensor, args: tuple, kwargs: dict) -> str:
         if self._triton is None:
             return 'it has no Triton kernel'
-        if importlib.util.find_spec('triton') is None:
-            return 'triton is not installed'
         if not first.is_cuda and not (first.device.type == 'cpu' and triton_interpreted()):
             return (
                 f'the tensors are on {first.device.type}, not on CUDA '
                 '(TRITON_INTERPRET=1 interprets kernels on the CPU)'
             )
+        obstacle = _installation_obstacle() or (first.is_cuda and _device_obstacle(first.device))
+        if obstacle:
+            return obstacle
         if first.dtype not in TRITON_DTYPES:
             return f'{first.dtype} is not among float16, bfloat16, float32'
         if first.shape[-1] > TRITON_MAX_HEAD_DIMS:

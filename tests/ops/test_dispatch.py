@@ -61,7 +61,9 @@ def test_available_backends():
 def kernel(monkeypatch) -> Op:
     """An op whose kernel refuses one column, where Triton interprets and there is no GPU."""
     monkeypatch.setattr(dispatch.importlib.util, 'find_spec', lambda name: name)
+    monkeypatch.setitem(sys.modules, 'triton', SimpleNamespace(__version__='3.10.0'))
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 0))
     monkeypatch.setenv('TRITON_INTERPRET', '1')
     module = SimpleNamespace(run=lambda x: 'triton')
     monkeypatch.setitem(sys.modules, 'probe_kernels', module)
@@ -90,10 +92,27 @@ def test_without_the_interpreter_a_kernel_needs_cuda(kernel, monkeypatch):
         kernel(torch.zeros(1, 4), backend='triton')
 
 
-def test_an_unsupported_shape_falls_back_and_is_logged(kernel, caplog):
-    class OnCuda(torch.Tensor):
-        is_cuda = True
+def test_an_old_triton_is_not_used(kernel, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'triton', SimpleNamespace(__version__='3.2.0'))
+    assert ops.available_backends() == ('reference', 'torch')
+    with pytest.raises(ValueError, match=r'triton 3\.2\.0 is older than 3\.3'):
+        kernel(torch.zeros(1, 4), backend='triton')
 
+
+class OnCuda(torch.Tensor):
+    """A tensor that says it is on a GPU."""
+
+    is_cuda = True
+
+
+def test_an_old_gpu_falls_back(kernel, monkeypatch):
+    x = torch.zeros(1, 4).as_subclass(OnCuda)
+    assert kernel(x) == 'triton'
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (7, 5))
+    assert kernel(x) == 'torch'
+
+
+def test_an_unsupported_shape_falls_back_and_is_logged(kernel, caplog):
     dispatch._logged.clear()
     with caplog.at_level('DEBUG', logger=dispatch.__name__):
         assert kernel(torch.zeros(1, 4).as_subclass(OnCuda)) == 'triton'

@@ -106,7 +106,10 @@ def main() -> int:
         for usage in compile_case(name, run, target)
     ]
     Console(width=120).print(table(usages))
-    return 0 if all(usage.passes for usage in usages) else 1
+    failures = [usage for usage in usages if not usage.passes]
+    for usage in failures:
+        print('failed:', *(f'{name}={value}' for name, value in usage._asdict().items()))
+    return 1 if failures else 0
 
 
 def _module(op: str):
