@@ -170,7 +170,8 @@ def _usage(case: str, target: int, kernel) -> Usage:
         command = [tool, '--dump-resource-usage', cubin.name]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     registers, stack = (int(re.search(rf'{key}:(\d+)', report)[1]) for key in ('REG', 'STACK'))
-    products = len(re.findall(r'^\s*(?:w?gmma|tcgen05)?\.?mma\S*', kernel.asm['ptx'], re.M))
+    # mma.sync, wgmma.mma_async, and tcgen05.mma, which has a predicate before it
+    products = len(re.findall(r'\bmma[._]', kernel.asm['ptx']))
     meta = kernel.metadata
     return Usage(case, meta.name, target, meta.num_warps, registers, stack, meta.shared, products)
 
