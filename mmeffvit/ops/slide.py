@@ -14,7 +14,7 @@ keys and lets one small matrix product spread them over the taps; values run the
 It works on tiles of image rows, with pixels last in the logits (so that products have a long side
 and softmax runs over whole rows of them). Nothing of ``K * C * H * W`` elements exists: beside its
 inputs and outputs it needs the padded keys and values and one tile, and for backward the attention
-weights, ``K`` per query.
+weights, ``K`` per query. On GPUs one kernel does the same per tile (:mod:`.triton.slide`).
 """
 
 from __future__ import annotations
@@ -373,6 +373,8 @@ def _triton_obstacle(q: Tensor, k: Tensor, v: Tensor, key_weight: Tensor, *_) ->
     largest = TRITON_MAX_WINDOW_FLOAT32 if q.dtype == torch.float32 else TRITON_MAX_WINDOW
     if size > largest:
         return f'the window of {size}x{size} is over {largest}x{largest} for {q.dtype}'
+    if max(x.shape[1] * x.stride(1) for x in (q, k, v)) >= 2**31:
+        return 'a map takes more than 32-bit offsets'
     return ''
 
 

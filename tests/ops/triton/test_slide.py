@@ -142,3 +142,10 @@ def test_a_window_too_large_falls_back(monkeypatch):
     q, *others = make((2, 2), D=4, size=5)
     with pytest.raises(AssertionError, match='the kernel ran'):
         slide_attention(q.as_subclass(OnCuda), *others)
+
+
+def test_a_map_too_large_gives_a_reason():
+    qkv = torch.empty(1, 2**13, 2**13, 2, 3, 8, device='meta', dtype=torch.float16)
+    bank = torch.empty(9, 9, 8, device='meta')
+    assert '32-bit' in slide._triton_obstacle(*qkv.unbind(-2), bank)
+    assert not slide._triton_obstacle(*qkv[:, :64].unbind(-2), bank)
