@@ -1,22 +1,28 @@
 """Interleaved comparisons: time and peak memory as ratios inside one process.
 
-Rounds go A, B, C, A, B, C, ...; time is CPU time of this process on one thread by default, which
-neighbours on the machine do not disturb; a ratio is one of minima, and is withheld where minima and
-medians disagree on the winner. Outputs and gradients are compared before anything is timed.
+Rounds go A, B, C, A, B, C, ...; time on a CPU is that of this process on one thread by default,
+which neighbours on the machine do not disturb, and on a GPU the wall's, synchronised. A ratio is
+one of minima, and is withheld where minima and medians disagree on the winner. Outputs and
+gradients are compared before anything is timed.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Clock = Callable[[], float]
+Key = TypeVar('Key', bound=Hashable)
 MODES = ('forward', 'forward+backward')
 WARM_UP = 2
 
@@ -62,9 +68,15 @@ class Measurement:
         return statistics.median(self.times)
 
     @property
+    def quartiles(self) -> tuple[float, float]:
+        """What half of the times lie between."""
+        low, _, high = statistics.quantiles(self.times, n=4)
+        return low, high
+
+    @property
     def spread(self) -> float:
         """Interquartile range over the median."""
-        low, _, high = statistics.quantiles(self.times, n=4)
+        low, high = self.quartiles
         return (high - low) / self.median
 
 
@@ -89,40 +101,74 @@ class Result:
         return self.measurements[name].peak / max(1, ours.peak)
 
 
-def run_case(case: Case, mode: str, rounds: int = 7, clock: Callable = time.process_time) -> Result:
-    """Check a case for equality, then measure it."""
-    inputs = [x.detach().requires_grad_(mode == MODES[1]) for x in case.inputs()]
+def run_case(
+    case: Case,
+    mode: str,
+    rounds: int = 7,
+    clock: Clock = time.process_time,
+    device: str = 'cpu',
+) -> Result:
+    """Check a case for equality, then measure it; its candidates are on the device."""
+    with torch.device(device):
+        made = case.inputs()
+    inputs = [x.detach().requires_grad_(mode == MODES[1]) for x in made]
     runs = {name: _runner(candidate, inputs, mode) for name, candidate in case.candidates.items()}
     outputs = {name: run() for name, run in runs.items() if name in (*case.equal, next(iter(runs)))}
     ours = outputs.pop(next(iter(runs)))
-    errors = {name: _difference(ours, other) for name, other in outputs.items()}
+    errors = {name: difference(ours, other) for name, other in outputs.items()}
     for name, error in errors.items():
         limit = case.tolerance * (1 if mode == MODES[0] else 10)
         if not error <= limit:
             raise AssertionError(f'{case.name}: {name} differs from ours by {error:.1e} > {limit}')
     del outputs, ours
 
-    result = Result(case.name, mode, {name: Measurement() for name in runs}, errors)
+    return Result(case.name, mode, measure(runs, rounds, clock, device), errors)
+
+
+def measure(
+    runs: Mapping[Key, Callable], rounds: int, clock: Clock, device: str = 'cpu'
+) -> dict[Key, Measurement]:
+    """Warm up, then time all runs in turn, round by round; last, the peak memory of each."""
+    measurements = {name: Measurement() for name in runs}
     for index in range(WARM_UP + rounds):
         for name, run in runs.items():
             start = clock()
             run()
             if index >= WARM_UP:
-                result.measurements[name].times.append(clock() - start)
+                measurements[name].times.append(clock() - start)
     for name, run in runs.items():
-        result.measurements[name].peak = peak_memory(run)
-    return result
+        measurements[name].peak = peak_memory(run, device)
+    return measurements
 
 
-def peak_memory(run: Callable) -> int:
+def choose_clock(device: str, wall: bool = False) -> Clock:
+    """CPU time, or the wall's, which on a GPU waits for it."""
+    if device.startswith('cuda'):
+
+        def synchronised() -> float:
+            torch.cuda.synchronize(device)
+            return time.perf_counter()
+
+        return synchronised
+    return time.perf_counter if wall else time.process_time
+
+
+def matmul_speed(device: str, dtype: torch.dtype, clock: Clock) -> float:
+    """Multiply-adds per second of one large matrix product: what models can be held against."""
+    side = 8192 if device.startswith('cuda') else 1024
+    a, b = torch.rand(2, side, side, device=device, dtype=dtype)
+    return side**3 / measure({'matmul': lambda: a @ b}, 5, clock, device)['matmul'].minimum
+
+
+def peak_memory(run: Callable, device: str = 'cpu') -> int:
     """Peak bytes above the start: CUDA's counter, or the running sum of CPU allocations."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        start = torch.cuda.memory_allocated()
+    if device.startswith('cuda'):
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        start = torch.cuda.memory_allocated(device)
         run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - start
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - start
     with torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
@@ -141,7 +187,7 @@ def environment() -> dict[str, str]:
     """What the figures depend on."""
     flags = torch.backends.cpu.get_cpu_capability()
     return {
-        'machine': f'{platform.machine()}, {os.cpu_count()} logical CPUs, {flags}',
+        'machine': f'{_processor()}, {os.cpu_count()} logical CPUs, {flags}',
         'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else 'none',
         'torch': torch.__version__,
         'python': platform.python_version(),
@@ -153,12 +199,18 @@ def environment() -> dict[str, str]:
     }
 
 
+def _processor() -> str:
+    info = Path('/proc/cpuinfo')
+    names = re.findall(r'model name\s*: (.+)', info.read_text()) if info.is_file() else []
+    return f'{platform.machine()} {names[0]}' if names else platform.machine()
+
+
 def _runner(candidate: Callable, inputs: Sequence[Tensor], mode: str) -> Callable[[], list[Tensor]]:
     if mode == MODES[0]:
 
         def forward() -> list[Tensor]:
             with torch.no_grad():
-                return _tensors(candidate(*inputs))
+                return tensors(candidate(*inputs))
 
         return forward
     parameters = (
@@ -169,7 +221,7 @@ def _runner(candidate: Callable, inputs: Sequence[Tensor], mode: str) -> Callabl
     wanted = [x for x in inputs if x.is_floating_point()] + parameters
 
     def forward_backward() -> list[Tensor]:
-        outputs = _tensors(candidate(*inputs))
+        outputs = tensors(candidate(*inputs))
         # Fixed weights, so that no gradient vanishes by symmetry.
         ramps = [
             torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out) for out in outputs
@@ -180,13 +232,15 @@ def _runner(candidate: Callable, inputs: Sequence[Tensor], mode: str) -> Callabl
     return forward_backward
 
 
-def _tensors(value: object) -> list[Tensor]:
+def tensors(value: object) -> list[Tensor]:
+    """All tensors of nested sequences."""
     if isinstance(value, Tensor):
         return [value]
-    return [tensor for item in value for tensor in _tensors(item)]
+    return [tensor for item in value for tensor in tensors(item)]
 
 
-def _difference(ours: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+def difference(ours: Sequence[Tensor], other: Sequence[Tensor]) -> float:
+    """Largest norm of a difference, relative to the norm."""
     # Norms: where a selection ties within rounding, single positions may differ by much.
     return max(
         ((a - b).norm() / b.norm().clamp(min=1e-12)).item()

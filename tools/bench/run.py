@@ -1,9 +1,11 @@
 #!/usr/bin/env python
-"""Compare our ops, layers and backbones with named baselines, side by side in one process.
+"""Time and peak memory: our ops and layers against named baselines, and whole models.
 
-    tools/bench/run.py quadtree                       # one suite
-    tools/bench/run.py quadtree slide --only fine     # cases whose name contains 'fine'
-    tools/bench/run.py all --json out.json --markdown out.md
+    tools/bench/run.py suites quadtree                     # one suite of comparisons
+    tools/bench/run.py suites quadtree slide --only fine   # cases whose name contains 'fine'
+    tools/bench/run.py suites all --json out.json --markdown out.md --plot ratios.png
+    tools/bench/run.py models quadtree_b0 pvtv2_b0 --sizes 224 512x2048 --modes eager compiled
+    tools/bench/run.py models configs/quadtree_b?_imagenet.py --batches 1 8 --plot models.png
 
 See the suites in tools/bench/suites; targets and measured figures are in tools/bench/RESULTS.md.
 """
@@ -12,38 +14,69 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import json
+import re
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from mmeffvit.utils.cli import UserError, run_cli
-from tools.bench.harness import MODES, Result, environment, run_case
+from tools.bench import harness, models
+from tools.bench.harness import Result, run_case
+from tools.bench.report import Report, check_outputs
 
 SUITES = Path(__file__).parent / 'suites'
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('suites', nargs='+', help=f'of {", ".join(suite_names())}, or all')
-    parser.add_argument('--only', default='', help='run the cases whose name contains this')
-    parser.add_argument('--modes', nargs='+', default=list(MODES), choices=MODES)
-    parser.add_argument('--rounds', type=int, default=7)
-    parser.add_argument('--threads', type=int, default=1)
-    parser.add_argument('--wall', action='store_true', help='wall-clock instead of CPU time')
-    parser.add_argument('--json', type=Path)
-    parser.add_argument('--markdown', type=Path)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    commands = parser.add_subparsers(dest='command', required=True)
+
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument('--rounds', type=int, default=7)
+    shared.add_argument('--threads', type=int, default=1)
+    shared.add_argument('--wall', action='store_true', help='wall-clock instead of CPU time')
+    shared.add_argument('--json', type=Path)
+    shared.add_argument('--markdown', type=Path)
+    shared.add_argument('--plot', type=Path, help='a drawing, PNG by its suffix')
+
+    suites = commands.add_parser('suites', parents=[shared], help='comparisons with baselines')
+    suites.add_argument('names', nargs='+', help=f'of {", ".join(suite_names())}, or all')
+    suites.add_argument('--only', default='', help='run the cases whose name contains this')
+    suites.add_argument('--modes', nargs='+', default=harness.MODES, choices=harness.MODES)
+    suites.add_argument('--device', default='cpu')
+
+    compared = commands.add_parser(
+        'models', parents=[shared], help='any models', description=models.__doc__,
+        formatter_class=raw,
+    )  # fmt: skip
+    compared.add_argument('names', nargs='+', help='of mmeffvit.list_models(), or config files')
+    compared.add_argument(
+        '--sizes', nargs='+', type=parse_size, default=[(224, 224)],
+        help='such as 224, 512x2048 (H x W) or 7x128x128 (T x H x W)',
+    )  # fmt: skip
+    compared.add_argument('--batches', nargs='+', type=int, default=[1], help='images in a batch')
+    compared.add_argument('--dtypes', nargs='+', default=['float32'], choices=models.DTYPES)
+    compared.add_argument('--devices', nargs='+', default=['cpu'])
+    compared.add_argument('--modes', nargs='+', default=['eager'], choices=models.MODES)
+    compared.add_argument('--measures', nargs='+', default=['latency'], choices=models.MEASURES)
     return parser.parse_args()
+
+
+def parse_size(text: str) -> tuple[int, ...]:
+    """``'224'``, ``'512x2048'`` or ``'7x128x128'``."""
+    if not re.fullmatch(r'[1-9]\d*(x[1-9]\d*){0,2}', text):
+        raise argparse.ArgumentTypeError(f'{text!r} must be like 224, 512x2048 or 7x128x128')
+    sides = tuple(int(side) for side in text.split('x'))
+    return sides * 2 if len(sides) == 1 else sides
 
 
 def suite_names() -> list[str]:
@@ -51,36 +84,69 @@ def suite_names() -> list[str]:
     return sorted(path.stem for path in SUITES.glob('[!_]*.py'))
 
 
-def main() -> None:
-    """Run the chosen suites and print what they measured."""
+def main() -> int:
+    """Measure, print and write; exit code 1 if a model failed."""
     args = parse_args()
-    names = suite_names() if args.suites == ['all'] else args.suites
+    for name, least in (('rounds', 2), ('threads', 1)):
+        if getattr(args, name) < least:
+            raise UserError(f'--{name} {getattr(args, name)} must be at least {least}.')
+    check_outputs(args.json, args.markdown, plot=args.plot)
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    report = run_suites(args) if args.command == 'suites' else run_models(args)
+    report.show()
+    report.write(args.json, args.markdown, args.plot)
+    return int(any('failure' in record for record in report.records))
+
+
+def run_models(args: argparse.Namespace) -> Report:
+    """Measure the chosen models."""
+    if min(args.batches) < 1:
+        raise UserError(f'--batches {args.batches} must be positive.')
+    return models.benchmark(
+        dict.fromkeys(args.names),
+        sizes=args.sizes,
+        batches=args.batches,
+        dtypes=args.dtypes,
+        devices=args.devices,
+        modes=args.modes,
+        measures=args.measures,
+        rounds=args.rounds,
+        wall=args.wall,
+    )
+
+
+def run_suites(args: argparse.Namespace) -> Report:
+    """Run the chosen suites."""
+    names = suite_names() if args.names == ['all'] else args.names
     unknown = set(names) - set(suite_names())
     if unknown:
         raise UserError(
             f'No suite {", ".join(sorted(unknown))}; there are {", ".join(suite_names())}.'
         )
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
+    models.check_device(args.device)
     console = Console(stderr=True)
     results: list[Result] = []
-    clock = time.perf_counter if args.wall else time.process_time
+    clock = harness.choose_clock(args.device, args.wall)
     for name in names:
         cases = importlib.import_module(f'tools.bench.suites.{name}').cases()
         chosen = [make for label, make in cases.items() if args.only in label]
         for make in track(chosen, description=name, console=console):
-            case = make()
+            with torch.device(args.device):
+                case = make()
             for mode in case.modes:
                 if mode in args.modes:
-                    results.append(run_case(case, mode, args.rounds, clock))
+                    results.append(run_case(case, mode, args.rounds, clock, args.device))
     if not results:
         raise UserError(f'No case has {args.only!r} in its name.')
-    Console().print(environment())
-    Console(width=150).print(table(results))
-    if args.json:
-        args.json.write_text(json.dumps(as_records(results), indent=1))
-    if args.markdown:
-        args.markdown.write_text(markdown(results))
+    environment = dict(harness.environment(), device=args.device)
+    return Report(environment, COLUMNS, rows(results), records(results), partial(draw, results))
+
+
+COLUMNS = (
+    'case', 'mode', 'candidate', 'min ms', 'median ms', 'spread', 'time / ours', 'peak MiB',
+    'peak / ours', 'error',
+)  # fmt: skip
 
 
 def rows(results: list[Result]) -> list[list[str]]:
@@ -106,33 +172,9 @@ def rows(results: list[Result]) -> list[list[str]]:
     return out
 
 
-COLUMNS = (
-    'case', 'mode', 'candidate', 'min ms', 'median ms', 'spread', 'time / ours', 'peak MiB',
-    'peak / ours', 'error',
-)  # fmt: skip
-
-
-def table(results: list[Result]) -> Table:
-    """The rows for a terminal."""
-    out = Table()
-    for column in COLUMNS:
-        out.add_column(column, no_wrap=True)
-    for row in rows(results):
-        out.add_row(*row)
-    return out
-
-
-def markdown(results: list[Result]) -> str:
-    """The rows and the environment as Markdown."""
-    lines = [f'- {key}: {value}' for key, value in environment().items()]
-    lines += ['', '| ' + ' | '.join(COLUMNS) + ' |', '|' + ' --- |' * len(COLUMNS)]
-    lines += ['| ' + ' | '.join(row) + ' |' for row in rows(results)]
-    return '\n'.join(lines) + '\n'
-
-
-def as_records(results: list[Result]) -> dict:
-    """All times and the environment, JSON-like."""
-    records = [
+def records(results: list[Result]) -> list[dict]:
+    """All times, JSON-like."""
+    return [
         dict(
             case=result.case,
             mode=result.mode,
@@ -144,7 +186,26 @@ def as_records(results: list[Result]) -> dict:
         for result in results
         for name, measured in result.measurements.items()
     ]
-    return dict(environment=environment(), results=records)
+
+
+def draw(results: list[Result], figure: Figure) -> None:
+    """Bars of the ratios of time and of peak memory; an unclear winner has no bar of time."""
+    labels, times, peaks = [], [], []
+    for result in results:
+        for name in list(result.measurements)[1:]:
+            labels.append(f'{result.case}, {result.mode}: {name}')
+            times.append(result.ratio(name) or 1.0)
+            peaks.append(result.memory_ratio(name))
+    figure.set_size_inches(14, 1.5 + 0.22 * len(labels))
+    places = range(len(labels))
+    for axis, ratios, title in zip(
+        figure.subplots(1, 2, sharey=True), (times, peaks), ('time / ours', 'peak memory / ours')
+    ):
+        axis.barh(places, [ratio - 1 for ratio in ratios], left=1)
+        axis.axvline(1, color='black', linewidth=1)
+        axis.set(title=title, xscale='log', yticks=places, yticklabels=labels)
+        axis.grid(axis='x', alpha=0.4)
+    axis.invert_yaxis()
 
 
 if __name__ == '__main__':
