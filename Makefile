@@ -4,16 +4,28 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint clean
+SHAPES := $(BIN)/python tools/dataset_converters/make_shapes.py data/shapes --tasks
+
+.PHONY: help setup demo demo-segmentation demo-elastic test lint clean
 
 help:  ## Show this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## Create .venv with the pinned stack, if it is not there
 	@sh tools/setup_env.sh
 
 demo: setup  ## Train and evaluate a detector on shapes, in minutes on a CPU
 	@$(BIN)/python tools/demo.py
+
+demo-segmentation: setup  ## Train and evaluate UperNet with SkipAt on shapes
+	@$(SHAPES) scenes
+	@$(BIN)/python tools/train.py configs/upernet_skipat_pvt_shapes.py --seed 0
+
+demo-elastic: setup  ## Train one LookupViT on shapes, evaluate it with 4 to 36 compressed tokens
+	@$(SHAPES) classification --num-train 16000 --num-val 500 --size-range 72 104
+	@$(BIN)/python tools/train.py configs/lookupvit_ti_shapes.py --seed 0
+	@$(BIN)/python tools/analysis_tools/elastic_eval.py configs/lookupvit_ti_shapes.py \
+		work_dirs/lookupvit_ti_shapes/epoch_6.pth --sizes 2 3 4 6
 
 test: lint  ## Run the checks and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v -n $(WORKERS) --dist worksteal

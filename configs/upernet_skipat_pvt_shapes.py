@@ -30,6 +30,8 @@ model = dict(
         dropout_ratio=0.0,
         num_classes=5,
         norm_cfg=norm_cfg,
+        # Two thirds of the pixels are background; evenly weighted they delay the shapes.
+        loss_decode=dict(class_weight=[0.25, 1.0, 1.0, 1.0, 1.0]),
     ),
     auxiliary_head=None,
 )
