@@ -4,15 +4,18 @@ import pytest
 import torch
 from torch import nn
 
+from mmeffvit.denoising.uformer import EncoderReuse, ModulatedWindowAttention
 from mmeffvit.layers import (
     CrossShapedWindowAttention,
     QuadTreeAttention,
+    SkipAttention,
     SlideAttention,
     SoftmaxAttention,
     SpatialReductionAttention,
     WindowAttention,
 )
 from mmeffvit.layers.explanation import Look, cell_size
+from mmeffvit.registry import MODELS
 
 C = 8
 
@@ -42,6 +45,13 @@ def test_points_and_tokens():
     assert look._replace(tokens=[(1, 2)]).chosen((2, 3)) == [(1, 2)]
     with pytest.raises(ValueError, match='Token 2,0 is outside the grid of 2x3 tokens'):
         look._replace(tokens=[(2, 0)]).chosen((2, 3))
+
+
+def test_every_attention_layer_explains_itself():
+    MODELS.import_from_location()
+    layers = [MODELS.get(name) for name in MODELS.module_dict if name.endswith('Attention')]
+    assert {SoftmaxAttention, SkipAttention, ModulatedWindowAttention} < set(layers)
+    assert all(hasattr(layer, 'explain') for layer in (*layers, EncoderReuse))
 
 
 @pytest.mark.parametrize('point', [(0, 0), (21, 9), (47, 31)])
