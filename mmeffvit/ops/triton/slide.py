@@ -231,14 +231,14 @@ def key_gradient_kernel(
 
 @triton.jit
 def bank_gradient_kernel(
-    taps, left, right, partial, left_x, left_h, right_x, right_h,
+    taps, left, right, out, left_x, left_h, right_x, right_h,
     batch, heads, H, W, key_H, key_W, margin,
     SIZE: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr,
     DOT: tl.constexpr,
 ):  # fmt: skip
     """``sum_p taps (left * right_s)`` over a share of one head's pixels, for one offset ``s``.
 
-    ``partial (shares, heads, K + 1, K, D)`` gets it for every offset and, last, for a map of ones,
+    ``out (shares, heads, K + 1, K, D)`` gets it for every offset and, last, for a map of ones,
     which is what the bias sees.
     """
     K: tl.constexpr = SIZE * SIZE
@@ -262,7 +262,7 @@ def bank_gradient_kernel(
         weights = tl.load(pointers, mask=(j < K) & (p < H * W)[None, :], other=0.0)
         result = tl.dot(weights, product, result, input_precision=DOT)
     row = (share * heads + h) * (K + 1) + s
-    tl.store(partial + (row * K + j) * D + d, result, mask=(j < K) & (d < D))
+    tl.store(out + (row * K + j) * D + d, result, mask=(j < K) & (d < D))
 
 
 def slide_attention(
@@ -329,11 +329,11 @@ def _bank_gradient(taps: Tensor, left: Tensor, right: Tensor, sizes: dict) -> tu
     heads_and_chunks = heads * triton.cdiv(D, sizes['BC'])
     tiles = B * triton.cdiv(H * W, sizes['BM'])
     shares = max(1, min(tiles, BANK_PROGRAMS // ((K + 1) * heads_and_chunks)))
-    partial = taps.new_empty(shares, heads, K + 1, K, D)
+    out = taps.new_empty(shares, heads, K + 1, K, D)
     bank_gradient_kernel[K + 1, heads_and_chunks, shares](
-        taps, left, right, partial, *_strides(left, right), B, **sizes
+        taps, left, right, out, *_strides(left, right), B, **sizes
     )
-    sums = partial.sum(0)
+    sums = out.sum(0)
     return sums[:, :K].sum(0), sums[:, K]
 
 
