@@ -50,11 +50,12 @@ def tokens_to_map(tokens: Tensor, grid: Grid) -> Tensor:
 
 
 def map_to_tokens(feature_map: Tensor) -> Tensor:
-    """View a map ``(B, C, H, W)`` as tokens ``(B, H*W, C)``; a copy unless it is channels-last.
+    """Contiguous tokens ``(B, H*W, C)`` of a map ``(B, C, H, W)``; a view if it is channels-last.
 
     ``(B, C, T, H, W)`` gives ``(B, T*H*W, C)``.
     """
-    return feature_map.movedim(1, -1).flatten(1, -2)
+    # A view of another layout would pass it on: sums take the strides of their first term.
+    return feature_map.movedim(1, -1).flatten(1, -2).contiguous()
 
 
 def pad_tokens(tokens: Tensor, grid: Grid, multiple: int) -> tuple[Tensor, Grid]:
