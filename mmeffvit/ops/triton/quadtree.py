@@ -45,12 +45,16 @@ def _query_launch(K: int, D: int, dtype: torch.dtype) -> dict:
     blocks of columns (``BLOCK_D``) and of candidates that are summed at once (``BLOCK_C``).
     """
     block_k, width = max(4, triton.next_power_of_2(K)), max(16, triton.next_power_of_2(D))
+    options = dict(BLOCK_K=block_k, num_stages=1)
     if dtype == torch.float32:
-        blocks = dict(BLOCK_D=16, BLOCK_C=min(4 * block_k, 32), num_warps=4)
-    else:
-        num_warps = max(2, block_k // 8, block_k * width // 512)
-        blocks = dict(BLOCK_D=min(width, 64), BLOCK_C=4 * block_k, num_warps=num_warps)
-    return dict(blocks, BLOCK_K=block_k, num_stages=1)
+        return dict(options, BLOCK_D=16, BLOCK_C=min(4 * block_k, 32), num_warps=4)
+    return dict(
+        options,
+        BLOCK_D=min(width, 64),
+        BLOCK_C=4 * block_k,
+        num_warps=max(2, block_k // 8, block_k * width // 512),
+        maxnreg=96 if block_k == 32 else None,  # left to itself, the assembler spills some bytes
+    )
 
 
 def _key_launch(D: int, dtype: torch.dtype) -> dict:
