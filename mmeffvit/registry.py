@@ -20,6 +20,7 @@ from mmengine.registry import HOOKS as _HOOKS
 from mmengine.registry import METRICS as _METRICS
 from mmengine.registry import MODELS as _MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import STRATEGIES as _STRATEGIES
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
 from mmengine.registry import VISUALIZERS as _VISUALIZERS
 
@@ -58,6 +59,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     scope='mmeffvit',
     locations=['mmeffvit.engine'],
 )
+STRATEGIES = Registry(
+    'strategy', parent=_STRATEGIES, scope='mmeffvit', locations=['mmeffvit.engine']
+)
 
 # Nothing of ours is in these, but without a child each of them warns once per run of a denoiser.
 for _root in (
@@ -77,6 +81,7 @@ __all__ = [
     'METRICS',
     'MODELS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
+    'STRATEGIES',
     'TRANSFORMS',
     'VISUALIZERS',
 ]

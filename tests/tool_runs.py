@@ -82,21 +82,25 @@ def run_tool(monkeypatch, name, *arguments):
     return exit_info.value.code
 
 
+def free_port():
+    """A port for the processes of one run, as text."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return str(free.getsockname()[1])
+
+
 def start_tool(name, *arguments, cwd, path=(), environment=None):
     """Run ``tools/<name>`` as a command of its own in ``cwd``.
 
     ``path`` is added to the module search path of the process. Python's and this package's own
-    scripts come first on PATH, as in an active environment; `environment` adds variables.
+    scripts come first on PATH, as in an active environment; ``environment`` adds variables.
     """
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
     environment = {
         **os.environ,
         'PATH': os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']]),
         'PYTHONPATH': os.pathsep.join(map(str, [ROOT, *path])),
         'OMP_NUM_THREADS': '1',
-        'PORT': str(port),
+        'PORT': free_port(),
         **(environment or {}),
     }
     return subprocess.run(

@@ -2,7 +2,7 @@
 # processes; docs/large_scale.md says what to know.
 runner_type = 'FlexibleRunner'
 strategy = dict(
-    type='FSDPStrategy',
+    type='mmeffvit.FSDPStrategy',
     model_wrapper=dict(type='MMFullyShardedDataParallel'),
     state_dict_cfg='full',
 )

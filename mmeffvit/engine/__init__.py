@@ -1,6 +1,7 @@
-"""Hooks and optimizer constructors."""
+"""Hooks, optimizer constructors and strategies."""
 
 from .compressed_size import CompressedSizeHook
+from .fsdp import FSDPStrategy
 from .layer_decay import LayerDecayOptimWrapperConstructor
 
-__all__ = ['CompressedSizeHook', 'LayerDecayOptimWrapperConstructor']
+__all__ = ['CompressedSizeHook', 'FSDPStrategy', 'LayerDecayOptimWrapperConstructor']

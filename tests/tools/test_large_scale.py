@@ -1,26 +1,26 @@
 """The switches of docs/large_scale.md change what a step costs, not what it computes."""
 
 import os
-import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from doc_pages import DOCS, write_files
-from tool_runs import ROOT, TINY_CLASSIFIER, run_tool, start_tool
+from tool_runs import ROOT, TINY_CLASSIFIER, free_port, run_tool, start_tool
 
-# FSDP's usual settings move states off the GPU, which frees them where there is none.
+# States are moved to the CPU by default, and lost where they are there already.
 SHARDED = f"""
 _base_ = ['classifier.py', '{ROOT}/configs/_base_/fsdp.py']
 custom_imports = dict(imports=['wrap_blocks'])
+kept = dict(rank0_only=True, offload_to_cpu=False)
 strategy = dict(
     model_wrapper=dict(device_id='cpu', auto_wrap_policy='wrap_blocks'),
     state_dict_cfg=dict(
         _delete_=True,
         state_dict_type='FULL_STATE_DICT',
-        state_dict_config=dict(type='FullStateDictConfig', rank0_only=True),
-        optim_state_dict_config=dict(type='FullOptimStateDictConfig', rank0_only=True),
+        state_dict_config=dict(type='FullStateDictConfig', **kept),
+        optim_state_dict_config=dict(type='FullOptimStateDictConfig', **kept),
     ),
 )
 """
@@ -34,15 +34,15 @@ def classifier(tmp_path, monkeypatch):
     (tmp_path / 'classifier.py').write_text(TINY_CLASSIFIER)
 
 
-def options(shapes, work_dir, batch_size, *more):
-    """Command line of one epoch."""
+def options(shapes, work_dir, batch_size, *more, max_epochs=1):
+    """Command line of a training."""
     data = ['--data-root', shapes / 'classification', '--work-dir', work_dir, '--seed', 0]
     batch = f'train_dataloader.batch_size={batch_size}'
-    return [*data, '--cfg-options', 'train_cfg.max_epochs=1', batch, *more]
+    return [*data, '--cfg-options', f'train_cfg.max_epochs={max_epochs}', batch, *more]
 
 
-def weights(work_dir):
-    return torch.load(work_dir / 'epoch_1.pth', weights_only=False)['state_dict']
+def weights(work_dir, epoch=1):
+    return torch.load(work_dir / f'epoch_{epoch}.pth', weights_only=False)['state_dict']
 
 
 def test_accumulation_and_recomputing_train_alike(classifier, tmp_path, monkeypatch, shapes):
@@ -60,22 +60,25 @@ def test_accumulation_and_recomputing_train_alike(classifier, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_two_sharded_processes_train_like_one(classifier, tmp_path, monkeypatch, shapes):
+def test_two_sharded_processes_train_and_resume_like_one(classifier, tmp_path, monkeypatch, shapes):
     write_files(DOCS / 'large_scale.md', tmp_path)
     (tmp_path / 'sharded.py').write_text(SHARDED)
-    arguments = ['sharded.py', 2, *options(shapes, 'sharded', 2)]
-    sharded = start_tool('dist_train.sh', *arguments, cwd=tmp_path, path=[tmp_path])
-    assert sharded.returncode == 0, sharded.stderr[-4000:]
-    assert run_tool(monkeypatch, 'train.py', 'classifier.py', *options(shapes, 'one', 4)) == 0
-    one = weights(tmp_path / 'one')
-    torch.testing.assert_close(weights(tmp_path / 'sharded'), one, rtol=1e-4, atol=1e-6)
+    for max_epochs, more in ((1, []), (2, ['--resume'])):
+        arguments = options(shapes, 'sharded', 2, *more, max_epochs=max_epochs)
+        sharded = start_tool(
+            'dist_train.sh', 'sharded.py', 2, *arguments, cwd=tmp_path, path=[tmp_path]
+        )
+        assert sharded.returncode == 0, sharded.stderr[-4000:]
+    one = options(shapes, 'one', 4, max_epochs=2)
+    assert run_tool(monkeypatch, 'train.py', 'classifier.py', *one) == 0
+    for epoch in (1, 2):
+        one, two = (weights(tmp_path / name, epoch) for name in ('one', 'sharded'))
+        torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow
 def test_two_nodes_train_like_one(classifier, tmp_path, monkeypatch, shapes):
-    with socket.socket() as free:
-        free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+    port = free_port()
     arguments = ['classifier.py', 1, *options(shapes, 'nodes', 2)]
     with ThreadPoolExecutor() as pool:
         nodes = [
@@ -84,7 +87,7 @@ def test_two_nodes_train_like_one(classifier, tmp_path, monkeypatch, shapes):
                 'dist_train.sh',
                 *arguments,
                 cwd=tmp_path,
-                environment=dict(NNODES='2', NODE_RANK=str(rank), PORT=str(port)),
+                environment=dict(NNODES='2', NODE_RANK=str(rank), PORT=port),
             )
             for rank in (0, 1)
         ]
