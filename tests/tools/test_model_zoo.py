@@ -36,6 +36,14 @@ def test_an_unlisted_config_is_named(tool):
     assert tool['check_listing'](metafiles) == [f'{removed["Config"]} is in no metafile.']
 
 
+@pytest.mark.parametrize('entry', ENTRIES, ids=lambda entry: entry['Name'])
+def test_figures_name_their_source_and_weights_are_real(entry):
+    """No weights of ours are released, so none are listed."""
+    assert all(result['Source'] and result['Metrics'] for result in entry.get('Results', []))
+    assert 'Weights' not in entry
+    assert {'Parameters', 'FLOPs', 'Input size', 'Framework'} <= entry['Metadata'].keys()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('entry', ENTRIES, ids=lambda entry: entry['Name'])
 def test_recorded_sizes_are_the_models(entry):

@@ -22,8 +22,10 @@ from pathlib import Path
 
 import torch
 import yaml
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
@@ -35,7 +37,8 @@ from mmeffvit.utils.cli import UserError
 from tools.bench import harness
 from tools.bench.report import Report
 
-MODES = ('eager', 'compiled', 'deploy')
+#: With their markers in drawings.
+MODES = {'eager': 'o', 'compiled': '^', 'deploy': 's'}
 MEASURES = ('latency', 'training')
 DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
 #: Largest relative difference from eager; top-k flips where scores tie within rounding.
@@ -316,41 +319,35 @@ def _draw(
             groups.setdefault(entry.setting, []).append(entry)
     metrics = dict.fromkeys(found[0] for found in published.values() if found)
     columns = 1 + len(metrics)
-    figure.set_size_inches(6 * columns, 4 * max(1, len(groups)))
+    figure.set_size_inches(2 + 5 * columns, 4 * max(1, len(groups)))
     grid = figure.subplots(max(1, len(groups)), columns, squeeze=False)
+    colours = {name: colormaps['tab20'](i % 20) for i, name in enumerate(published)}
     for axes, (setting, group) in zip(grid, groups.items()):
         costs = {entry.model: entry.size.macs * setting.shape[0] / 1e9 for entry in group}
-        _scatter(axes[0], group, costs, 'FLOPs (G)')
+        _scatter(axes[0], group, costs, colours)
+        axes[0].set(ylabel='FLOPs (G)', ylim=(0, None))
         for axis, metric in zip(axes[1:], metrics):
-            values = {name: found[1] for name, found in published.items() if found}
-            wanted = {name for name, found in published.items() if found and found[0] == metric}
-            own = [entry for entry in group if entry.model in wanted]
-            _scatter(axis, own, values, metric)
+            quoted = {n: found[1] for n, found in published.items() if found and found[0] == metric}
+            _scatter(axis, [entry for entry in group if entry.model in quoted], quoted, colours)
+            axis.set(ylabel=metric)
         for axis in axes:
-            axis.set(title=str(setting), xlabel='median time of a batch (ms)')
+            axis.set(title=str(setting), xlabel='median time of a batch (ms)', xlim=(0, None))
+    modes = {entry.mode for group in groups.values() for entry in group}
+    keys = [
+        Line2D([], [], ls='', marker='o', color=c, label=Path(n).stem) for n, c in colours.items()
+    ]
+    keys += [
+        Line2D([], [], ls='', marker=MODES[m], color='black', label=m) for m in MODES if m in modes
+    ]
+    figure.legend(handles=keys, loc='outside right upper', fontsize='small')
 
 
-def _scatter(axes: Axes, group: Sequence[Entry], heights: dict[str, float], label: str) -> None:
-    for colour, mode in enumerate(MODES):
-        own = [entry for entry in group if entry.mode == mode]
-        if own:
-            axes.scatter(
-                [1e3 * entry.measured.median for entry in own],
-                [heights[entry.model] for entry in own],
-                color=f'C{colour}',
-                label=mode,
-            )
-    named = set()
+def _scatter(
+    axes: Axes, group: Sequence[Entry], heights: dict[str, float], colours: dict[str, tuple]
+) -> None:
+    """Medians, and lines between quartiles."""
     for entry in group:
-        low, high = (1e3 * time for time in entry.measured.quartiles)
-        height = heights[entry.model]
-        axes.plot([low, high], [height, height], color='grey', linewidth=1, zorder=0)
-        if entry.model not in named:
-            named.add(entry.model)
-            place = (1e3 * entry.measured.median, height)
-            offset = dict(xytext=(3, 4), textcoords='offset points')
-            axes.annotate(Path(entry.model).stem, place, fontsize='small', **offset)
-    axes.set(ylabel=label)
-    axes.margins(0.2)
-    if group:
-        axes.legend()
+        height, colour = heights[entry.model], colours[entry.model]
+        times = [1e3 * time for time in entry.measured.quartiles]
+        axes.plot(times, [height, height], color=colour, linewidth=1)
+        axes.plot(1e3 * entry.measured.median, height, MODES[entry.mode], color=colour, alpha=0.8)
