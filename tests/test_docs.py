@@ -93,7 +93,9 @@ def test_page(page, folder, monkeypatch, capsys):
             if '_base_' in text or 'model = ' in text:
                 Config.fromfile(folder / block.value)
         elif block.language == 'python':
-            exec(compile(block.text, place, 'exec'), names)
+            code = compile(block.text, place, 'exec')
+            if block.mark != 'not run':
+                exec(code, names)
         else:
             for words in commands(block.text):
                 if block.mark == 'not run':
