@@ -42,28 +42,34 @@ def _query_launch(K: int, D: int, dtype: torch.dtype) -> dict:
 
     These choices are those that keep the compiled kernels within 128 registers without spilling;
     products of float32 operands take three times the registers of half precision, hence the small
-    blocks of columns (``BLOCK_D``) and of candidates that are summed at once (``BLOCK_C``).
+    blocks of columns (``BLOCK_D``) and of candidates that are summed at once (``BLOCK_C``). Where
+    ``maxnreg`` is given, the assembler would otherwise aim lower and spill some bytes.
     """
     block_k, width = max(4, triton.next_power_of_2(K)), max(16, triton.next_power_of_2(D))
     options = dict(BLOCK_K=block_k, num_stages=1)
     if dtype == torch.float32:
-        return dict(options, BLOCK_D=16, BLOCK_C=min(4 * block_k, 32), num_warps=4)
+        return dict(options, BLOCK_D=16, BLOCK_C=min(4 * block_k, 32), num_warps=4, maxnreg=128)
     return dict(
         options,
         BLOCK_D=min(width, 64),
         BLOCK_C=4 * block_k,
         num_warps=max(2, block_k // 8, block_k * width // 512),
-        maxnreg=96 if block_k == 32 else None,  # left to itself, the assembler spills some bytes
+        maxnreg=96 if block_k == 32 else None,
     )
 
 
 def _key_launch(D: int, dtype: torch.dtype) -> dict:
     """Blocks and warps of a program for the four keys of a parent, ``BLOCK_G`` entries at once."""
     width = max(16, triton.next_power_of_2(D))
-    if dtype == torch.float32:
-        block_d = width if width <= 64 else 16
-        return dict(BLOCK_D=block_d, BLOCK_G=4, num_warps=4, num_stages=1, maxnreg=128)
-    return dict(BLOCK_D=min(width, 64), BLOCK_G=8, num_warps=2 if width <= 64 else 4, num_stages=1)
+    options = dict(BLOCK_D=min(width, 64), num_stages=1)
+    if dtype != torch.float32:
+        return dict(options, BLOCK_G=8, num_warps=2 if width <= 64 else 4)
+    options['BLOCK_G'] = 4
+    if width == 64:
+        return dict(options, num_warps=8)
+    if width == 128:
+        options['BLOCK_D'] = 16
+    return dict(options, num_warps=4, maxnreg=128)
 
 
 def fine_level(
@@ -543,8 +549,9 @@ COMPILE_CASES = {
         (torch.bfloat16, 64, 8, 'A', 8, True),
         (torch.bfloat16, 32, 32, 'B', 0, True),
         (torch.float16, 128, 32, 'A', 32, True),
-        (torch.float32, 64, 8, 'A', 8, True),
-        (torch.float32, 64, 32, 'B', 32, False),
-        (torch.float32, 128, 32, 'B', 0, True),
+        (torch.float32, 32, 8, 'B', 8, False),
+        (torch.float32, 64, 16, 'A', 0, True),
+        (torch.float32, 64, 32, 'B', 0, True),
+        (torch.float32, 128, 32, 'A', 32, False),
     )
 }
