@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 TASKS = ('det', 'seg', 'cls', 'denoise')
-EXTRAS = (*TASKS, 'openmmlab', 'tests', 'docs')
+EXTRAS = (*TASKS, 'openmmlab', 'deploy', 'tests', 'docs')
 
 
 def read_requirements(name: str) -> list[str]:

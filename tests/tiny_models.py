@@ -16,7 +16,7 @@ PYRAMID = dict(
 DOUBLING = dict(embed_dims=8, num_heads=(2, 2, 4, 4), depths=(2, 1, 1, 1))
 PLAIN = dict(embed_dims=16, num_heads=2, depth=4)
 TWO_STREAM = dict(embed_dims=(16, 16, 32), num_heads=(2, 2, 2), depths=(1, 1, 1))
-U_SHAPED = dict(embed_dims=8, depths=(2, *(1,) * 7, 2))
+U_SHAPED = dict(embed_dims=8, depths=(1,) * 9)
 CLIP = dict(embed_dims=(8, 16), depths=(1, 1), kinds=('local', 'global'), head_dims=8, num_frames=2)
 
 BACKBONES = {

@@ -21,7 +21,8 @@ def reflect_pad(image: Tensor, bottom: int, right: int) -> Tensor:
     for dim, amount in ((-2, bottom), (-1, right)):
         if not same_sizes([amount], [0]):
             side = image.shape[dim]
-            period = max(1, 2 * side - 2)
+            # A tensor, as exporters know no remainder by an open number.
+            period = torch.full((), max(1, 2 * side - 2), device=image.device)
             place = torch.arange(side + amount, device=image.device) % period
             image = image.index_select(dim, torch.minimum(place, (period - place).abs()))
     return image

@@ -183,8 +183,11 @@ def _coarsest(
     """Full attention; see :func:`quadtree_fine` for what is returned."""
     q, k, v = accurate(q), accurate(k), accurate(v)
     if not topk:
-        mask = None if mask is None else mask.unsqueeze(1)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale), None, None
+        # Exporters know the fused product with a dimension for heads only.
+        q, k, v = (x.unsqueeze(1) for x in (q, k, v))
+        mask = None if mask is None else mask[:, None, None]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+        return out.squeeze(1), None, None
     logits = (q * scale) @ k.transpose(1, 2)
     weights = (logits if mask is None else _hide(logits, mask.unsqueeze(1))).softmax(-1)
     score, index = weights.topk(min(topk, k.shape[1]), dim=-1)

@@ -37,7 +37,14 @@ def roll_tokens(tokens: Tensor, grid: Grid, shifts: tuple[int, int]) -> Tensor:
     """Shift a token grid cyclically up and left by ``shifts`` rows and columns."""
     if same_sizes(shifts, (0, 0)):
         return tokens
-    rolled = tokens.unflatten(1, grid).roll((-shifts[0], -shifts[1]), dims=(1, 2))
+    rolled = tokens.unflatten(1, grid)
+    if torch.compiler.is_compiling():  # exporters know no roll by an open number
+        for axis, (side, shift) in enumerate(zip(grid, shifts), start=1):
+            place = torch.arange(side, device=tokens.device) + shift
+            wrapped = (place >= side).long() - (place < 0).long()
+            rolled = rolled.index_select(axis, place - side * wrapped)
+    else:
+        rolled = rolled.roll((-shifts[0], -shifts[1]), dims=(1, 2))
     return rolled.flatten(1, 2)
 
 

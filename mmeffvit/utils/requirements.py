@@ -10,6 +10,9 @@ EXTRAS = {
     'mmseg': 'seg',
     'mmpretrain': 'cls',
     'skimage': 'denoise',
+    'onnx': 'deploy',
+    'onnxruntime': 'deploy',
+    'onnxscript': 'deploy',
 }
 #: Distributions whose name is not the module's, as mmengine's messages give them.
 _MODULES = {'mmsegmentation': 'mmseg'}

@@ -13,8 +13,9 @@ from torch import nn
 
 from mmeffvit import backbones
 
-#: No multiples of anything, so that every padding is in the graph.
-SIZES = ((75, 101), (50, 70))
+#: No multiples of anything, so that every padding is in the graph. The framework traces anew where
+#: a crop becomes contiguous; these widths are alike in that.
+SIZES = ((75, 101), (85, 103))
 #: Norm of the difference between bfloat16 autocast and float32 over the norm of the latter; the
 #: largest that was measured over all maps is 0.009.
 BFLOAT16_TOLERANCE = 0.02
@@ -101,26 +102,26 @@ def test_layer_decay_takes_every_trainable_parameter(name):
 
 def _check_compiled(model: nn.Module, backend: str) -> None:
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=backend)
-    for size in SIZES:
-        image = tiny_input(model, size)
-        torch.testing.assert_close(
-            outputs(compiled, image), outputs(model, image), rtol=1e-3, atol=1e-4
-        )
+    images = [tiny_input(model, size) for size in SIZES]
+    found = [outputs(compiled, images[0])]
+    with torch.compiler.set_stance('fail_on_recompile'):
+        found.append(outputs(compiled, images[1]))
+    for maps, image in zip(found, images):
+        torch.testing.assert_close(maps, outputs(model, image), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(
     'name', [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in MODELS]
 )
 def test_compiles_into_one_graph_of_open_size(name, compile_limit):
-    """Tracing alone (``backend='eager'``); of pyramids the first two stages, one inside another."""
-    options = {} if name in DENOISERS else dict(out_indices=(0, 1))
+    """Tracing alone, which is where sizes get out of hand; of pyramids two stages will do, but for
+    the one with the deepest paddings.
+    """
+    options = {} if name in (*DENOISERS, 'quadtree') else dict(out_indices=(0, 1))
     _check_compiled(tiny_model(name, **options), 'eager')
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    'name, backend', [('quadtree', 'eager'), ('pvtv2', 'aot_eager'), ('lookupvit', 'inductor')]
-)
-def test_compiles_whole(name, backend, compile_limit):
-    """All four stages of the deepest paddings, and a compiler behind the tracer."""
-    _check_compiled(tiny_model(name), backend)
+@pytest.mark.parametrize('name, backend', [('pvtv2', 'aot_eager'), ('vit', 'inductor')])
+def test_compiles_with_a_compiler_behind_the_tracer(name, backend, compile_limit):
+    _check_compiled(tiny_model(name, out_indices=0), backend)

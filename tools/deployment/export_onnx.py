@@ -1,0 +1,81 @@
+#!/usr/bin/env python
+"""Export a model to ONNX, checked against PyTorch in ONNX Runtime on two sizes.
+
+    tools/deployment/export_onnx.py configs/quadtree_b0_imagenet.py epoch_300.pth quadtree.onnx
+
+Batch, height and width stay open. The input is what the data preprocessor hands on: normalised
+images, for denoisers images in [0, 1]. Of detectors backbone and neck are exported, of segmentors
+the logits of the head, of classifiers the scores. Without a checkpoint the weights are random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from mmeffvit.analysis import build_model
+from mmeffvit.deployment import check_onnx, export_onnx, exportable
+from mmeffvit.engine.launch import read_config
+from mmeffvit.engine.weights import load_strictly, read_weights
+from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.utils.requirements import require
+
+
+def parse_args() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config')
+    parser.add_argument('checkpoint', nargs='?', help='.pth or .safetensors')
+    parser.add_argument('out', help='file to write, .onnx')
+    parser.add_argument('--backbone-only', action='store_true', help="export the backbone's maps")
+    parser.add_argument(
+        '--shape',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        default=(150, 203),
+        help='example to trace; sides that nothing divides keep every padding (150 203)',
+    )
+    parser.add_argument('--fixed-size', action='store_true', help='for images of --shape alone')
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Build, export, check."""
+    args = parse_args()
+    require('onnx', 'onnxscript', 'onnxruntime')
+    out = Path(args.out)
+    if out.suffix != '.onnx' or not out.parent.is_dir():
+        raise UserError(f'{out} must be a file that ends in .onnx, in a folder that exists.')
+    if min(args.shape) < 32:
+        raise UserError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 32 pixels.')
+    config = read_config(args.config)
+    model = build_model(config)
+    try:
+        if args.checkpoint:
+            load_strictly(model, read_weights(args.checkpoint)[0], args.checkpoint)
+        frames = getattr(model.backbone, 'num_frames', None)
+        if args.backbone_only:
+            model = exportable(model.backbone)
+        else:
+            model = exportable(model, config.get('default_scope', 'mmeffvit'))
+        H, W = args.shape
+        sizes = [(2, H, W), (1, H, W) if args.fixed_size else (1, H + 37, W - 11)]
+        clip = [frames] if frames else []
+        inputs = [torch.randn(batch, 3, *clip, *size) for batch, *size in sizes]
+        export_onnx(model, inputs[0], out, args.fixed_size)
+        difference = check_onnx(out, model, inputs)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    print(f'{out}: differs from PyTorch by at most {difference:.1e} at {sizes[0]} and {sizes[1]}')
+
+
+if __name__ == '__main__':
+    run_cli(main)
