@@ -1,17 +1,19 @@
 """The finer levels of QuadTree attention in Triton, forward and backward.
 
-Forward and the gradient of the queries run one program per parent: its four queries, padded to the
-16 rows that matrix units take, against the children of its ``K`` candidates. Scores, softmax and
-sums stay in registers in float32; only the messages, a log-sum-exp per query and, where the next
-level needs a top-k, the ``4K`` weights per query are written.
+Forward and the gradient of the queries run one program per parent: the children of its ``K``
+candidates against its four queries. Products are laid out with the candidates as rows and the
+queries as columns, since matrix units take 16 rows and 8 columns: four queries fill half of those,
+and a quarter of the rows. Scores, softmax and sums stay in registers in float32; only the messages,
+a log-sum-exp per query and, where the next level needs a top-k, the ``4K`` weights per query are
+written.
 
 The gradients of keys and values run one program per parent of keys. It walks the list of those who
 selected that parent (one stable sort of the flat node numbers), so there are no atomics, the result
 is deterministic, and keys that nobody selected get their zeros. What a list holds beyond
 :data:`LIST_LENGTH` goes to programs of its own, whose sums the first one adds in order.
 
-Backward needs ``q, k, v``, the nodes and, in kind ``'B'``, the log-sum-exp; in kind ``'A'`` the
-softmax is over four siblings, the scores of the parents and the kept places are needed instead.
+Backward keeps ``q, k, v``, the nodes and, in kind ``'B'``, the log-sum-exp. In kind ``'A'``, whose
+softmax is over four siblings, it keeps the scores of the parents and the kept places instead.
 
 These kernels were run in Triton's interpreter and compiled for sm_80, sm_90 and sm_100; no GPU was
 at hand.
