@@ -68,7 +68,20 @@ def exportable(model: nn.Module, scope: str | None = None) -> Exportable:
     backbone = getattr(model, 'backbone', model)
     if hasattr(backbone, 'switch_to_deploy'):
         backbone.switch_to_deploy()
+    if scope == 'mmseg':
+        _open_upsampling(model)
     return Exportable(model, _PARTS[scope] if scope else lambda model, images: model(images))
+
+
+def _open_upsampling(model: nn.Module) -> None:
+    """Replace mmseg's upsampling, which rounds by ``int`` and so fixes the example's size."""
+    from mmseg.models.utils import Upsample
+
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, Upsample) and not child.size:
+                plain = nn.Upsample(None, child.scale_factor, child.mode, child.align_corners)
+                setattr(module, name, plain)
 
 
 def export_onnx(
