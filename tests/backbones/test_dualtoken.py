@@ -345,28 +345,3 @@ def test_broadcast_weights_are_those_of_the_forward_pass():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         DualTokenViT(**options)
-
-
-@pytest.mark.slow
-def test_export_with_dynamic_sizes():
-    model = DualTokenViT({**SMALLEST, 'depths': (1, 1, 1)}).eval()
-    dynamic = torch.export.Dim.DYNAMIC
-    with torch.no_grad():
-        exported = torch.export.export(
-            model,
-            (torch.randn(1, 3, 64, 96),),
-            dynamic_shapes=({2: dynamic, 3: dynamic},),
-            strict=False,
-        ).module()
-        image = torch.randn(1, 3, 160, 128)
-        for out, expected in zip(exported(image), model(image)):
-            torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.slow
-def test_compiles_to_one_graph():
-    model, image = DualTokenViT({**SMALLEST, 'depths': (1, 1, 1)}).eval(), torch.randn(1, 3, 64, 96)
-    with torch.no_grad():
-        compiled = torch.compile(model, fullgraph=True, backend='eager')
-        for out, expected in zip(compiled(image), model(image)):
-            torch.testing.assert_close(out, expected)
