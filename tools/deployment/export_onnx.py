@@ -71,10 +71,19 @@ def main() -> None:
         clip = [frames] if frames else []
         inputs = [torch.randn(batch, 3, *clip, *size) for batch, *size in sizes]
         export_onnx(model, inputs[0], out, args.fixed_size)
-        difference = check_onnx(out, model, inputs)
+        difference = _check(out, model, inputs)
     except ValueError as error:
         raise UserError(str(error)) from error
     print(f'{out}: differs from PyTorch by at most {difference:.1e} at {sizes[0]} and {sizes[1]}')
+
+
+def _check(out: Path, model: torch.nn.Module, inputs: list[torch.Tensor]) -> float:
+    """Check the file; one that is wrong does not stay."""
+    try:
+        return check_onnx(out, model, inputs)
+    except ValueError:
+        out.unlink()
+        raise
 
 
 if __name__ == '__main__':
