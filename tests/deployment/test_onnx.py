@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import MODELS, tiny_input, tiny_model
+from tiny_models import CLIP, MODELS, tiny_input, tiny_model
 from tool_runs import ROOT, run_tool
 from torch import nn
 
@@ -56,7 +56,6 @@ def test_what_cannot_be_exported_says_why(tmp_path):
         'retinanet_slide_pvtv2_b0_shapes',
         'semanticfpn_slide_pvt_t_ade20k',
         'skipat_t_imagenet',
-        'uniformer-skipat_shapes',
     ],
 )
 def test_tool(config, monkeypatch, capsys, tmp_path):
@@ -64,6 +63,19 @@ def test_tool(config, monkeypatch, capsys, tmp_path):
     assert run_tool(monkeypatch, TOOL, path, out, '--shape', '75', '101') == 0
     assert 'differs from PyTorch by at most' in capsys.readouterr().out
     assert out.is_file()
+
+
+@pytest.mark.slow
+def test_tool_leaves_no_wrong_file(monkeypatch, capsys, tmp_path):
+    config, out = tmp_path / 'config.py', tmp_path / 'model.onnx'
+    backbone = dict(type='UniFormerUNet', **CLIP)
+    config.write_text(f"model = dict(type='Restorer', backbone={backbone})")
+    assert run_tool(monkeypatch, TOOL, config, out, '--shape', '32', '45') == 0
+    assert out.is_file()
+    monkeypatch.setattr('mmeffvit.deployment.onnx.TOLERANCE', -1.0)
+    assert run_tool(monkeypatch, TOOL, config, out, '--shape', '32', '45') == 2
+    assert 'differs from PyTorch' in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
