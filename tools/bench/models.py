@@ -26,6 +26,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from mmengine.model import revert_sync_batchnorm
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
@@ -159,7 +160,7 @@ def check_device(device: str) -> None:
 
 def _find(name: str) -> nn.Module:
     try:
-        return find_model(name)
+        return revert_sync_batchnorm(find_model(name))  # which needs several processes
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -189,13 +190,13 @@ def _measure(
         try:
             run = _make_run(model, entry.mode, setting, x)
             outputs = run()
-        except RuntimeError as error:
-            entry.failure = f'failed: {str(error).splitlines()[0]}'
+        except (RuntimeError, ValueError) as error:
+            entry.failure = str(error).splitlines()[0]
             continue
         if setting.measure == 'latency':
             entry.error = harness.difference(outputs, expected.setdefault(entry.model, outputs))
             if not entry.error <= TOLERANCE:
-                entry.failure = f'failed: it differs from eager by {entry.error:.0e}'
+                entry.failure = f'it differs from eager by {entry.error:.0e}'
                 continue
         runs[index] = run
     for index, measured in harness.measure(runs, rounds, clock, setting.device).items():
@@ -259,7 +260,7 @@ def _row(entry: Entry, speeds: dict[tuple[str, str], float]) -> list[str]:
         f'{size.macs / 1e9:.3g}',
     ]
     if entry.measured is None:
-        return [*row, *[''] * 5, entry.failure]
+        return [*row, *[''] * 5, 'failed']
     share = size.macs * entry.images_per_second / speeds[setting.device, setting.dtype]
     return [
         *row,

@@ -23,7 +23,8 @@ class Report:
         environment (dict[str, str]): What the figures depend on.
         columns (Sequence[str]): Heads of the table.
         rows (list[list[str]]): Its cells.
-        records (list[dict]): All that was measured, JSON-like.
+        records (list[dict]): All that was measured, JSON-like; ``failure`` says why it
+            was not.
         draw (Callable): ``draw(figure)``.
     """
 
@@ -42,6 +43,9 @@ class Report:
         for row in self.rows:
             table.add_row(*row)
         Console(width=180).print(table)
+        for record in self.records:
+            if 'failure' in record:
+                print(f'{record["model"]}, {record["mode"]} failed: {record["failure"]}')
 
     def write(self, json_path: Path | None, markdown: Path | None, plot: Path | None) -> None:
         """Write the files that were asked for."""
