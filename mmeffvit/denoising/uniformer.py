@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..layers import DropPath, drop_path_schedule
 from ..layers.attention import head_dims_of
 from ..layers.init import init_linear
+from ..ops import softmax_attention
 from ..registry import MODELS
 from .tiling import pad_to_multiples
 
@@ -39,7 +40,7 @@ class AttentionSource(NamedTuple):
     def mix(self, v: Tensor) -> Tensor:
         """Weigh values ``(B, heads, N, D)``."""
         if self.weights is None:
-            return F.scaled_dot_product_attention(self.q, self.k, v)
+            return softmax_attention(self.q, self.k, v)
         if self.weights.dtype == v.dtype:
             return self.weights @ v
         # One head at a time, so that no whole matrix is widened again.
@@ -91,7 +92,7 @@ class SpaceTimeAttention(nn.Module):
             weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
             out = self._merge(weights @ v)
             return out, AttentionSource(weights.bfloat16() if keep == 'half' else weights)
-        out = self._merge(F.scaled_dot_product_attention(q, k, v))
+        out = self._merge(softmax_attention(q, k, v))
         return out, AttentionSource(q=q, k=k) if keep == 'qk' else None
 
     def _merge(self, out: Tensor) -> Tensor:

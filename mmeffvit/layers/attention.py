@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..ops import map_to_tokens, tokens_to_map
+from ..ops import map_to_tokens, softmax_attention, tokens_to_map
 from ..ops.explain import attention_weights
 from ..ops.layout import Grid
 from ..registry import MODELS
@@ -43,7 +43,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None 
         Tensor: ``(B, N, C)``.
     """
     q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+    out = softmax_attention(q, k, v, bias)
     return out.transpose(1, 2).flatten(2)
 
 
@@ -67,7 +67,7 @@ class SoftmaxAttention(BaseModule):
     def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
         """Map tokens ``(B, N, C)`` to tokens; neither grid nor carrier is used."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(softmax_attention(q, k, v).transpose(1, 2).flatten(2))
 
     def explain(
         self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
@@ -117,7 +117,7 @@ class SpatialReductionAttention(BaseModule):
         q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
         reduced = self._reduce(x, grid) if self.sr_ratio > 1 else x
         k, v = self.kv(reduced).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(softmax_attention(q, k, v).transpose(1, 2).flatten(2))
 
     def explain(
         self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look

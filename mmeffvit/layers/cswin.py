@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ..ops import softmax_attention
 from ..ops.explain import attention_weights
 from ..ops.layout import Grid, divide_up
 from ..registry import MODELS
@@ -87,7 +88,7 @@ class CrossShapedWindowAttention(BaseModule):
         windows = self._stripes(qkv, stripe)
         value_map = windows[:, :, :, 2]
         q, k, v = windows.unflatten(-1, (-1, self.head_dims)).flatten(1, 2).unbind(2)
-        out = F.scaled_dot_product_attention(*(t.transpose(1, 2) for t in (q, k, v)))
+        out = softmax_attention(*(t.transpose(1, 2) for t in (q, k, v)))
         out = out.transpose(1, 2).reshape(value_map.shape)
         out = out + lepe(value_map.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         out = out.unflatten(0, (-1, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)

@@ -15,6 +15,7 @@ from .lookup import lookup_gather, lookup_infuse
 from .quadtree import quadtree_attention, quadtree_fine
 from .resize import resize_grid, resize_matrix
 from .slide import slide_attention
+from .softmax_attention import softmax_attention
 from .window import (
     merge_windows,
     partition_windows,
@@ -44,6 +45,7 @@ __all__ = [
     'roll_tokens',
     'shifted_window_mask',
     'slide_attention',
+    'softmax_attention',
     'to_quad',
     'tokens_to_map',
     'use_backend',
