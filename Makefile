@@ -25,7 +25,7 @@ demo-elastic: setup  ## Train one LookupViT on shapes, evaluate it with 4 to 36 
 	@$(SHAPES) classification --num-train 16000 --num-val 500 --size-range 72 104
 	@$(BIN)/python tools/train.py configs/lookupvit_ti_shapes.py --seed 0
 	@$(BIN)/python tools/analysis_tools/elastic_eval.py configs/lookupvit_ti_shapes.py \
-		work_dirs/lookupvit_ti_shapes/epoch_6.pth --sizes 2 3 4 6
+		work_dirs/lookupvit_ti_shapes/epoch_10.pth --sizes 2 3 4 6
 
 test: lint  ## Run the checks and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v -n $(WORKERS) --dist worksteal
