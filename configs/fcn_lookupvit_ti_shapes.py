@@ -1,8 +1,8 @@
 _base_ = ['_base_/datasets/shapes_segmentation.py', 'mmseg::_base_/default_runtime.py']
 
 # From scratch on crops of 128 pixels: mIoU 0.32 after these few steps, for plain patches learn
-# slowly. tools/analysis_tools/elastic_eval.py then evaluates the one
-# checkpoint at several numbers of compressed tokens.
+# slowly. tools/analysis_tools/elastic_eval.py then evaluates the one checkpoint at several numbers
+# of compressed tokens.
 model = dict(
     type='EncoderDecoder',
     data_preprocessor=dict(

@@ -1,6 +1,6 @@
-# `make demo-elastic`: from scratch, from more images than the default, then one checkpoint evaluated
-# at several numbers of compressed tokens. Seen (seed 0): top-1 51.6, 54.2, 55.4, 57.0 % with 2x2,
-# 3x3, 4x4, 6x6 compressed tokens, where guessing is 25 %.
+# `make demo-elastic`: from scratch, from more images than the default, then one checkpoint
+# evaluated at several numbers of compressed tokens. Seen (seed 0): top-1 51.6, 54.2, 55.4, 57.0 %
+# with 2x2, 3x3, 4x4, 6x6 of them, where guessing is 25 %.
 _base_ = [
     '_base_/models/lookupvit_classifier.py',
     '_base_/datasets/shapes_classification.py',
