@@ -1,7 +1,7 @@
 _base_ = [
     '_base_/models/maskrcnn_plain.py',
     'mmdet::_base_/datasets/coco_instance.py',
-    '_base_/schedules/coco_1x_adamw.py',
+    '_base_/schedules/coco_1x_plain.py',
     'mmdet::_base_/default_runtime.py',
 ]
 
@@ -19,8 +19,4 @@ model = dict(
         with_cp=True,
     ),
     neck=dict(in_channels=768),
-)
-optim_wrapper = dict(
-    optimizer=dict(weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=dict(position=dict(decay_mult=0.0))),
 )
