@@ -9,7 +9,7 @@ import torch
 from matplotlib.image import imread
 from tool_runs import ROOT, TINY_ARCH, run_tool
 
-from tools.bench import models
+from tools.bench import models, profiles
 
 TOOL = 'bench/run.py'
 FAST = ('--rounds', 2)
@@ -121,3 +121,29 @@ def test_user_errors(monkeypatch, capsys, arguments, message):
     captured = capsys.readouterr()
     assert message in captured.err
     assert 'Traceback' not in captured.err
+
+
+def test_profile_with_every_output(monkeypatch, capsys, outputs):
+    arguments = ['profile', 'quadtree_b0', '--sizes', '64', *options(outputs)]
+    assert run_tool(monkeypatch, TOOL, *arguments) == 0
+    (result,) = json.loads(outputs['json'].read_text())['results']
+    assert result['shape'] == [1, 3, 64, 64]
+    assert {'linear', 'convolution', 'norm', 'selection'} <= result['seconds'].keys()
+    assert '| quadtree_b0 | 1x64x64 |' in outputs['markdown'].read_text()
+    assert imread(outputs['plot']).std() > 0.1
+
+
+@pytest.mark.parametrize(
+    ('operation', 'kind'),
+    [
+        ('aten::addmm', 'linear'),
+        ('aten::mm', 'linear'),
+        ('aten::mkldnn_convolution', 'convolution'),
+        ('aten::native_layer_norm', 'norm'),
+        ('aten::_scaled_dot_product_flash_attention_for_cpu', 'fused attention'),
+        ('aten::add_', 'elementwise'),
+        ('aten::view', 'other'),
+    ],
+)
+def test_kinds(operation, kind):
+    assert profiles.kind_of(operation) == kind

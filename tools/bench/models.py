@@ -116,7 +116,7 @@ def benchmark(
     """
     for device in devices:
         check_device(device)
-    models = {name: _find(name) for name in names}
+    models = {name: find(name) for name in names}
     groups: dict[Setting, list[Entry]] = {}
     for (name, model), size in itertools.product(models.items(), sizes):
         shape, cost = _cost(name, model, size)
@@ -158,7 +158,8 @@ def check_device(device: str) -> None:
         raise UserError(f'Device {device} cannot be used here: {reason}') from error
 
 
-def _find(name: str) -> nn.Module:
+def find(name: str) -> nn.Module:
+    """Build the model that a user names; a UserError if there is none."""
     try:
         return revert_sync_batchnorm(find_model(name))  # which needs several processes
     except ValueError as error:

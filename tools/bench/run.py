@@ -6,6 +6,7 @@
     tools/bench/run.py suites all --json out.json --markdown out.md --plot ratios.png
     tools/bench/run.py models quadtree_b0 pvtv2_b0 --sizes 224 512x2048 --modes eager compiled
     tools/bench/run.py models configs/quadtree_b?_imagenet.py --batches 1 8 --plot models.png
+    tools/bench/run.py profile quadtree_b1 uformer_s --sizes 512   # shares of kinds of operations
 
 See the suites in tools/bench/suites; targets and measured figures are in tools/bench/RESULTS.md.
 """
@@ -27,7 +28,7 @@ from rich.progress import track
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from mmeffvit.utils.cli import UserError, run_cli
-from tools.bench import harness, models
+from tools.bench import harness, models, profiles
 from tools.bench.harness import Result, run_case
 from tools.bench.report import Report, check_outputs
 
@@ -40,13 +41,22 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     commands = parser.add_subparsers(dest='command', required=True)
 
-    shared = argparse.ArgumentParser(add_help=False)
+    outputs = argparse.ArgumentParser(add_help=False)
+    outputs.add_argument('--threads', type=int, default=1)
+    outputs.add_argument('--json', type=Path)
+    outputs.add_argument('--markdown', type=Path)
+    outputs.add_argument('--plot', type=Path, help='a drawing, PNG by its suffix')
+
+    shared = argparse.ArgumentParser(add_help=False, parents=[outputs])
     shared.add_argument('--rounds', type=int, default=7)
-    shared.add_argument('--threads', type=int, default=1)
     shared.add_argument('--wall', action='store_true', help='wall-clock instead of CPU time')
-    shared.add_argument('--json', type=Path)
-    shared.add_argument('--markdown', type=Path)
-    shared.add_argument('--plot', type=Path, help='a drawing, PNG by its suffix')
+
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument('names', nargs='+', help='of mmeffvit.list_models(), or config files')
+    named.add_argument(
+        '--sizes', nargs='+', type=parse_size, default=[(224, 224)],
+        help='such as 224, 512x2048 (H x W) or 7x128x128 (T x H x W)',
+    )  # fmt: skip
 
     suites = commands.add_parser('suites', parents=[shared], help='comparisons with baselines')
     suites.add_argument('names', nargs='+', help=f'of {", ".join(suite_names())}, or all')
@@ -55,19 +65,18 @@ def parse_args() -> argparse.Namespace:
     suites.add_argument('--device', default='cpu')
 
     compared = commands.add_parser(
-        'models', parents=[shared], help='any models', description=models.__doc__,
+        'models', parents=[named, shared], help='any models', description=models.__doc__,
         formatter_class=raw,
-    )  # fmt: skip
-    compared.add_argument('names', nargs='+', help='of mmeffvit.list_models(), or config files')
-    compared.add_argument(
-        '--sizes', nargs='+', type=parse_size, default=[(224, 224)],
-        help='such as 224, 512x2048 (H x W) or 7x128x128 (T x H x W)',
     )  # fmt: skip
     compared.add_argument('--batches', nargs='+', type=int, default=[1], help='images in a batch')
     compared.add_argument('--dtypes', nargs='+', default=['float32'], choices=models.DTYPES)
     compared.add_argument('--devices', nargs='+', default=['cpu'])
     compared.add_argument('--modes', nargs='+', default=['eager'], choices=models.MODES)
     compared.add_argument('--measures', nargs='+', default=['latency'], choices=models.MEASURES)
+    commands.add_parser(
+        'profile', parents=[named, outputs], help='where the time goes',
+        description=profiles.__doc__,
+    )  # fmt: skip
     return parser.parse_args()
 
 
@@ -88,12 +97,12 @@ def main() -> int:
     """Measure, print and write; exit code 1 if a model failed."""
     args = parse_args()
     for name, least in (('rounds', 2), ('threads', 1)):
-        if getattr(args, name) < least:
+        if getattr(args, name, least) < least:
             raise UserError(f'--{name} {getattr(args, name)} must be at least {least}.')
     check_outputs(args.json, args.markdown, plot=args.plot)
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    report = run_suites(args) if args.command == 'suites' else run_models(args)
+    report = COMMANDS[args.command](args)
     report.show()
     report.write(args.json, args.markdown, args.plot)
     return int(any('failure' in record for record in report.records))
@@ -147,6 +156,14 @@ COLUMNS = (
     'case', 'mode', 'candidate', 'min ms', 'median ms', 'spread', 'time / ours', 'peak MiB',
     'peak / ours', 'error',
 )  # fmt: skip
+
+
+def run_profile(args: argparse.Namespace) -> Report:
+    """Profile the chosen models."""
+    return profiles.profile_models(dict.fromkeys(args.names), args.sizes)
+
+
+COMMANDS = dict(suites=run_suites, models=run_models, profile=run_profile)
 
 
 def rows(results: list[Result]) -> list[list[str]]:
