@@ -103,4 +103,4 @@ def _draw(records: list[dict], kinds: Sequence[str], figure: Figure) -> None:
         starts = [start + width for start, width in zip(starts, widths)]
     axes.invert_yaxis()
     axes.set(xlim=(0, 1), xlabel='share of the time of a forward pass')
-    axes.legend(ncols=5, loc='lower center', bbox_to_anchor=(0.5, 1), fontsize='small')
+    figure.legend(loc='outside upper center', ncols=5, fontsize='small')
