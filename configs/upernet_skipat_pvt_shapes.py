@@ -4,9 +4,9 @@ _base_ = [
     'mmseg::_base_/default_runtime.py',
 ]
 
-# `make demo-segmentation`: from scratch on crops of 128 pixels, mIoU 0.789 (seed 0). Overlapping
-# patches and convolutions in the MLPs, as in PVTv2, learn faster than a plain ViT; the middle of
-# every stage is skipped.
+# `make demo-segmentation`: from scratch on crops of 128 pixels, mIoU 0.79 and 0.81 (seed 0,
+# twice), in 6 minutes on two cores. Overlapping patches and convolutions in the MLPs, as in PVTv2,
+# learn faster than a plain ViT; the middle of every stage is skipped.
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
