@@ -4,7 +4,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-SHAPES := $(BIN)/python tools/dataset_converters/make_shapes.py data/shapes --tasks
+MAKE_SHAPES := $(BIN)/python tools/dataset_converters/make_shapes.py
 
 .PHONY: help setup demo demo-segmentation demo-elastic test lint clean
 
@@ -18,14 +18,16 @@ demo: setup  ## Train and evaluate a detector on shapes, in minutes on a CPU
 	@$(BIN)/python tools/demo.py
 
 demo-segmentation: setup  ## Train and evaluate UperNet with SkipAt on shapes
-	@$(SHAPES) scenes
+	@$(MAKE_SHAPES) data/shapes --tasks scenes
 	@$(BIN)/python tools/train.py configs/upernet_skipat_pvt_shapes.py --seed 0
 
+demo-elastic: DATA := data/shapes_many
 demo-elastic: setup  ## Train one LookupViT on shapes, evaluate it with 4 to 36 compressed tokens
-	@$(SHAPES) classification --num-train 16000 --num-val 500 --size-range 72 104
-	@$(BIN)/python tools/train.py configs/lookupvit_ti_shapes.py --seed 0
+	@$(MAKE_SHAPES) $(DATA) --tasks classification --num-train 16000 --num-val 500 --size-range 72 104
+	@$(BIN)/python tools/train.py configs/lookupvit_ti_shapes.py --seed 0 \
+		--data-root $(DATA)/classification
 	@$(BIN)/python tools/analysis_tools/elastic_eval.py configs/lookupvit_ti_shapes.py \
-		work_dirs/lookupvit_ti_shapes/epoch_10.pth --sizes 2 3 4 6
+		work_dirs/lookupvit_ti_shapes/epoch_10.pth --sizes 2 3 4 6 --data-root $(DATA)/classification
 
 test: lint  ## Run the checks and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v -n $(WORKERS) --dist worksteal

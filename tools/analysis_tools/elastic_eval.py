@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Evaluate one LookupViT checkpoint at several numbers of compressed tokens and draw the curve.
 
-tools/analysis_tools/elastic_eval.py configs/lookupvit_ti_shapes.py epoch_30.pth --out curve.png
+tools/analysis_tools/elastic_eval.py configs/lookupvit_ti_shapes.py epoch_10.pth --out curve.png
 """
 
 import argparse
