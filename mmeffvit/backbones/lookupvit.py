@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..layers import LookupBlock, PatchEmbed, PositionEmbedding, drop_path_schedule
 from ..layers.init import init_linear
-from ..ops import resize_grid, tokens_to_map
+from ..ops import resample_linear, tokens_to_map
 from ..registry import MODELS
 from .base import Backbone, find_arch, zoo_of
 from .vit import VIT_ARCHS
@@ -207,7 +207,7 @@ class LookupViT(Backbone):
         lookup, grid = self.patch_embed(x)
         lookup = self.position(lookup, grid)
         compressed_grid = self.compressed_grid(grid)
-        compressed = resize_grid(lookup, grid, compressed_grid, self.antialias)
+        compressed = resample_linear(lookup, grid, compressed_grid, self.antialias)
         outs = []
         for i, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
             compressed, lookup = block(compressed, lookup, (compressed_grid, grid))
@@ -225,7 +225,7 @@ class LookupViT(Backbone):
         if self.out_type == 'pooled':
             return compressed.mean(1), lookup.mean(1)
         if self.out_tokens != 'lookup':
-            spread = resize_grid(compressed, compressed_grid, grid)
+            spread = resample_linear(compressed, compressed_grid, grid)
             if self.out_tokens == 'add':
                 lookup = lookup + spread
             else:

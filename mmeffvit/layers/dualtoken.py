@@ -8,9 +8,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..ops import map_to_tokens, tokens_to_map
+from ..ops import interpolate_tokens, map_to_tokens, tokens_to_map
 from ..ops.explain import attention_weights
-from ..ops.layout import Grid, resize_tokens
+from ..ops.layout import Grid
 from .attention import attend, head_dims_of
 from .drop import DropPath
 from .explanation import AttentionMap, Look, cell_box, spread
@@ -336,7 +336,7 @@ class PositionAwareTokens(BaseModule):
     def forward(self, g: Tensor, image: Tensor, grid: Grid) -> Tensor:
         """Update ``g`` of ``(B, T, C)`` by aggregated tokens ``(B, H*W, C)``."""
         g = g if self.mlp is None else self.mlp(g, self.token_size)
-        return self.alpha * g + (1 - self.alpha) * resize_tokens(image, grid, self.token_size)
+        return self.alpha * g + (1 - self.alpha) * interpolate_tokens(image, grid, self.token_size)
 
 
 class QueryingTokens(BaseModule):

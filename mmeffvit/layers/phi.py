@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..ops import depthwise_conv, gelu_, map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
-from ..ops.precision import without_autocast
+from ..ops.numerics import without_autocast
 from ..registry import MODELS
 from .carrier import Carrier
 from .explanation import AttentionMap

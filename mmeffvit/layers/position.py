@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..ops.layout import Grid, resize_tokens, same_sizes
-from ..ops.resize import resize_grid
+from ..ops.layout import Grid, same_sizes
+from ..ops.resize import interpolate_tokens, resample_linear
 
 
 def resize_position_embedding(
@@ -37,8 +37,8 @@ def resize_position_embedding(
         return embedding
     extra, grid_part = embedding.split([num_extra_tokens, cells], dim=1)
     frames = grid_part.reshape(math.prod(source[:-2]), -1, embedding.shape[2])
-    table = resize_tokens(frames, source[-2:], target[-2:], mode).flatten(0, 1).unsqueeze(0)
-    table = resize_grid(table, (*source[:-2], *target[-2:]), target)
+    table = interpolate_tokens(frames, source[-2:], target[-2:], mode).flatten(0, 1).unsqueeze(0)
+    table = resample_linear(table, (*source[:-2], *target[-2:]), target)
     return torch.cat([extra, table], dim=1) if num_extra_tokens else table
 
 

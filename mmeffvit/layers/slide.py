@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ..ops import slide_attention
 from ..ops.explain import slide_weights
 from ..ops.layout import Grid
-from ..ops.precision import accurate
+from ..ops.numerics import accurate
 from ..registry import MODELS
 from .attention import head_dims_of
 from .carrier import Carrier

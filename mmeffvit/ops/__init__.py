@@ -1,6 +1,5 @@
 """Functions on tensors; they know nothing of modules, registries or frameworks."""
 
-from .activation import gelu_
 from .depthwise import depthwise_conv
 from .dispatch import available_backends, use_backend
 from .layout import (
@@ -12,8 +11,9 @@ from .layout import (
     tokens_to_map,
 )
 from .lookup import lookup_gather, lookup_infuse
+from .numerics import gelu_
 from .quadtree import quadtree_attention, quadtree_fine
-from .resize import resize_grid, resize_matrix
+from .resize import interpolate_tokens, resample_linear, resampling_matrix
 from .slide import slide_attention
 from .softmax_attention import softmax_attention
 from .window import (
@@ -31,6 +31,7 @@ __all__ = [
     'depthwise_conv',
     'from_quad',
     'gelu_',
+    'interpolate_tokens',
     'lookup_gather',
     'lookup_infuse',
     'map_to_tokens',
@@ -40,8 +41,8 @@ __all__ = [
     'quadtree_attention',
     'quadtree_fine',
     'relative_position_index',
-    'resize_grid',
-    'resize_matrix',
+    'resample_linear',
+    'resampling_matrix',
     'roll_tokens',
     'shifted_window_mask',
     'slide_attention',

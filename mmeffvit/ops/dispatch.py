@@ -2,11 +2,11 @@
 
 Every op has a readable ``reference``, a fast ``torch`` path and, on CUDA, optionally a ``triton``
 kernel. The choice is, in order: the ``backend`` argument, :func:`use_backend`, the environment
-variable ``MMEFFVIT_OPS`` (read when the package is imported), else the best that can run.
-A backend asked for by name that cannot run raises; only the automatic choice falls back.
+variable ``MMEFFVIT_BACKEND`` (read when the package is imported), else the best that can run.
+Requesting an unavailable backend raises; only automatic selection falls back.
 
 With ``TRITON_INTERPRET=1`` in the environment Triton runs kernels in its interpreter, which takes
-CPU tensors and is slow. Such a kernel runs when it is asked for by name, never by itself.
+CPU tensors and is slow. Interpreted kernels run on request only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import importlib
 import importlib.util
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -37,13 +39,24 @@ def _check_name(name: str, source: str) -> str:
     return name
 
 
-_environment = os.environ.get('MMEFFVIT_OPS') or None
-_forced: str | None = _environment and _check_name(_environment, 'MMEFFVIT_OPS')
+def _read_environment() -> str | None:
+    for variable in ('MMEFFVIT_BACKEND', 'MMEFFVIT_OPS'):
+        name = os.environ.get(variable)
+        if name:
+            if variable == 'MMEFFVIT_OPS':
+                message = 'MMEFFVIT_OPS is deprecated; set MMEFFVIT_BACKEND.'
+                warnings.warn(message, DeprecationWarning, stacklevel=2)
+            return _check_name(name, variable)
+    return None
+
+
+_default = _read_environment()
+_forced: ContextVar[str | None] = ContextVar('mmeffvit_backend', default=None)
 
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Run every op inside the ``with`` block on one backend.
+    """Run every op inside the ``with`` block on one backend; other threads are not affected.
 
     Args:
         name (str): ``'reference'``, ``'torch'`` or ``'triton'``.
@@ -51,12 +64,16 @@ def use_backend(name: str) -> Iterator[None]:
     Raises:
         ValueError: If the name is not a backend.
     """
-    global _forced
-    previous, _forced = _forced, _check_name(name, 'The backend')
+    token = _forced.set(_check_name(name, 'The backend'))
     try:
         yield
     finally:
-        _forced = previous
+        _forced.reset(token)
+
+
+def requested_backend() -> str | None:
+    """The backend of :func:`use_backend` or the environment, None for the automatic choice."""
+    return _forced.get() or _default
 
 
 def available_backends() -> tuple[str, ...]:
@@ -90,6 +107,13 @@ def _device_obstacle(device: torch.device) -> str:
     return ''
 
 
+def width_reason(head_dims: int) -> str:
+    """Why no kernel takes heads of this width, or ``''``."""
+    if head_dims <= TRITON_MAX_HEAD_DIMS:
+        return ''
+    return f'the head width {head_dims} is over {TRITON_MAX_HEAD_DIMS}'
+
+
 class Op:
     """An op with several implementations of one signature.
 
@@ -99,8 +123,8 @@ class Op:
             ``torch.compile`` and exporters trace.
         fast (Callable): The default everywhere but on CUDA.
         triton (str, optional): ``'module:function'``, imported on first use.
-        supports (Callable, optional): ``supports(*args, **kwargs) -> str``, the reason why the
-            Triton kernel cannot take these arguments, empty if it can.
+        unsupported_reason (Callable, optional): Returns why the kernel cannot run on these
+            arguments, or ``''``.
     """
 
     def __init__(
@@ -109,19 +133,21 @@ class Op:
         reference: Callable,
         fast: Callable,
         triton: str | None = None,
-        supports: Callable[..., str] | None = None,
+        unsupported_reason: Callable[..., str] | None = None,
     ) -> None:
         self.name = name
         self._implementations = {'reference': reference, 'torch': fast}
         self._triton = triton
-        self._supports = supports
+        self._unsupported_reason = unsupported_reason
 
     def __call__(self, first: Tensor, *args, backend: str | None = None, **kwargs):
         """Run the op; ``first`` decides device and dtype."""
-        if torch.compiler.is_compiling() and backend is None and _forced is None:
+        asked = backend or requested_backend()
+        if asked is None and torch.compiler.is_compiling():
             return self._implementations['reference'](first, *args, **kwargs)
-        chosen = self._choose(backend or _forced, first, args, kwargs)
+        chosen = self._choose(asked, first, args, kwargs)
         if chosen == 'triton' and 'triton' not in self._implementations:
+            assert self._triton is not None
             module, function = self._triton.split(':')
             self._implementations['triton'] = getattr(importlib.import_module(module), function)
         # Triton launches on the current device, whichever the tensors are on.
@@ -154,11 +180,13 @@ class Op:
                 f'the tensors are on {first.device.type}, not on CUDA '
                 '(TRITON_INTERPRET=1 interprets kernels on the CPU)'
             )
-        obstacle = _installation_obstacle() or (first.is_cuda and _device_obstacle(first.device))
+        obstacle = _installation_obstacle()
+        if not obstacle and first.is_cuda:
+            obstacle = _device_obstacle(first.device)
         if obstacle:
             return obstacle
         if first.dtype not in TRITON_DTYPES:
             return f'{first.dtype} is not among float16, bfloat16, float32'
-        if first.shape[-1] > TRITON_MAX_HEAD_DIMS:
-            return f'the head width {first.shape[-1]} is over {TRITON_MAX_HEAD_DIMS}'
-        return self._supports(first, *args, **kwargs) if self._supports else ''
+        if self._unsupported_reason is None:
+            return ''
+        return self._unsupported_reason(first, *args, **kwargs)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .precision import accurate, without_autocast
-from .quadtree import _coarsest, _mask_per_head, quadtree_fine
+from .numerics import accurate, without_autocast
+from .quadtree import coarsest_level, mask_per_head, quadtree_fine
 from .slide import slide_attention
 
 
@@ -46,10 +46,10 @@ def quadtree_selection(
     with without_autocast(queries[0]):
         for level, (q, k) in enumerate(zip(queries, keys)):
             q, k = (accurate(x).flatten(0, 1) for x in (q, k))
-            mask = None if key_masks is None else _mask_per_head(key_masks[level], B, num_heads)
+            mask = None if key_masks is None else mask_per_head(key_masks[level], B, num_heads)
             topk = k.shape[1] if level == len(queries) - 1 else topks[level]
             if level == 0:
-                _, index, score = _coarsest(q, k, k, mask, D**-0.5, topk, kind)
+                _, index, score = coarsest_level(q, k, k, mask, D**-0.5, topk, kind)
             else:
                 parents = score if kind == 'A' else None
                 _, index, score = quadtree_fine(

@@ -16,16 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from .precision import accurate
-
-Grid = tuple[int, int]
+#: Sides of a token grid: ``(H, W)``, or ``(T, H, W)`` of a clip.
+Grid = tuple[int, ...]
 
 
 def same_sizes(a: Sequence[int], b: Sequence[int]) -> bool:
     """Whether two grids agree.
 
-    Sides that a compiler or exporter keeps open agree only if they do at every size: what is traced
-    then serves all sizes, not those alone that agree like the example.
+    With dynamic shapes, True only if the sizes are provably equal, so that the traced graph is
+    valid for every input size.
     """
     if torch.compiler.is_compiling():
         return all(statically_known_true(x == y) for x, y in zip(a, b))
@@ -35,8 +34,8 @@ def same_sizes(a: Sequence[int], b: Sequence[int]) -> bool:
 def divide_up(side: int, divisor: int) -> int:
     """Quotient of a positive number, rounded up.
 
-    In this form, unlike ``-(-side // divisor)``, quotients of quotients of a size that a compiler
-    keeps open are one quotient again; others grow until tracing does not come back.
+    ``(n - 1) // d + 1`` composes; nested ``-(-n // d)`` makes symbolic expressions grow until
+    tracing hangs.
     """
     return (side - 1) // divisor + 1
 
@@ -54,7 +53,7 @@ def map_to_tokens(feature_map: Tensor) -> Tensor:
 
     ``(B, C, T, H, W)`` gives ``(B, T*H*W, C)``.
     """
-    # A view of another layout would pass it on: sums take the strides of their first term.
+    # Otherwise residual additions inherit these strides and every later layer is slower.
     return feature_map.movedim(1, -1).flatten(1, -2).contiguous()
 
 
@@ -84,32 +83,13 @@ def crop_tokens(tokens: Tensor, padded_grid: Grid, grid: Grid) -> Tensor:
     return tokens.unflatten(1, padded_grid)[:, : grid[0], : grid[1]].flatten(1, 2)
 
 
-def resize_tokens(tokens: Tensor, grid: Grid, target: Grid, mode: str = 'bicubic') -> Tensor:
-    """Resample a token grid, in float32 or float64.
-
-    Args:
-        tokens (Tensor): ``(B, H*W, C)``.
-        grid (tuple[int, int]): ``(H, W)``.
-        target (tuple[int, int]): The wanted grid ``(H', W')``.
-        mode (str): ``'bicubic'`` or ``'bilinear'``, half-pixel centres, no antialiasing.
-
-    Returns:
-        Tensor: ``(B, H'*W', C)``; the input itself where the grids agree.
-    """
-    if same_sizes(grid, target):
-        return tokens
-    feature_map = accurate(tokens_to_map(tokens, grid))
-    resized = F.interpolate(feature_map, size=target, mode=mode, align_corners=False)
-    return map_to_tokens(resized).to(tokens.dtype)
-
-
 def to_quad(tokens: Tensor, grid: Grid, halvings: int, num_heads: int = 1) -> Tensor:
     """Bring row-major tokens into quad order, heads first.
 
     Args:
         tokens (Tensor): ``(B, H*W, C)``.
         grid (tuple[int, int]): ``(H, W)``, multiples of ``2 ** halvings``.
-        halvings (int): Number of 2x2 poolings that the order serves.
+        halvings (int): Number of 2x2 poolings that become means over four neighbours.
         num_heads (int): Channels are split into this many contiguous groups.
 
     Returns:

@@ -5,9 +5,9 @@ attention weights; :func:`lookup_infuse` sends messages back by the same weights
 
 With few compressed tokens it is cheaper to move a projection of the ``N`` lookup tokens to the
 other side of the product ("absorb" it): ``A (X W^T + b) = (A X) W^T + b`` as rows of ``A`` sum to
-1, ``Q (X W^T + b)^T = (Q W) X^T`` plus what softmax ignores, and likewise for an output
-projection. The fast path decides by shapes which form multiplies less, so it never costs more than
-the reference and agrees with it to rounding.
+1, ``Q (X W^T + b)^T = (Q W) X^T`` plus a constant per row that softmax ignores, and the same holds
+for an output projection. The fast path decides by shapes which form multiplies less, so it never
+costs more than the reference and agrees with it to rounding.
 
 Memory: the weights are ``B * heads * M * N`` numbers; with 12 heads in float32, per image and
 layer, that is 4.9 MB for 5x5 tokens and a 1024x1024 image in patches of 16, 51 MB for 12x21 tokens
@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dispatch import Op
-from .precision import accurate
+from .numerics import accurate
 
 
 class Projection(NamedTuple):
@@ -74,7 +74,7 @@ def lookup_gather(
 
     Source: LookupViT, algorithm 1.
     """
-    return _GATHER(queries, keys, values, num_heads, dropout=dropout, backend=backend)
+    return _lookup_gather(queries, keys, values, num_heads, dropout=dropout, backend=backend)
 
 
 def lookup_infuse(
@@ -105,7 +105,7 @@ def lookup_infuse(
     if normalise:
         total = accurate(weights).sum(2, keepdim=True) + 1e-6
         weights = (weights / total).to(weights.dtype)
-    return _INFUSE(weights, values, projection, backend=backend)
+    return _lookup_infuse(weights, values, projection, backend=backend)
 
 
 def _split(x: Tensor, num_heads: int) -> Tensor:
@@ -122,14 +122,28 @@ def _softmax(logits: Tensor) -> Tensor:
     return accurate(logits).softmax(-1).to(logits.dtype)
 
 
-def _gather_reference(queries, keys, values, num_heads, *, dropout=0.0):
+def _gather_reference(
+    queries: Tensor,
+    keys: Tensor | Projection,
+    values: Projection,
+    num_heads: int,
+    *,
+    dropout: float = 0.0,
+) -> tuple[Tensor, Tensor]:
     keys = keys.apply() if isinstance(keys, Projection) else keys
     q, k, v = (_split(x, num_heads) for x in (queries, keys, values.apply()))
     weights = _softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1))
     return _merge(F.dropout(weights, dropout) @ v), weights
 
 
-def _gather_fast(queries, keys, values, num_heads, *, dropout=0.0):
+def _gather_fast(
+    queries: Tensor,
+    keys: Tensor | Projection,
+    values: Projection,
+    num_heads: int,
+    *,
+    dropout: float = 0.0,
+) -> tuple[Tensor, Tensor]:
     q = _split(queries, num_heads)
     q = q * q.shape[-1] ** -0.5
     absorb = _absorption_pays(q.shape[2], values, num_heads)
@@ -154,12 +168,16 @@ def _gather_fast(queries, keys, values, num_heads, *, dropout=0.0):
     return message, weights
 
 
-def _infuse_reference(weights, values, projection=None):
+def _infuse_reference(
+    weights: Tensor, values: Tensor, projection: tuple[Tensor, Tensor | None] | None = None
+) -> Tensor:
     message = _merge(weights.transpose(-2, -1) @ _split(values, weights.shape[1]))
     return message if projection is None else F.linear(message, *projection)
 
 
-def _infuse_fast(weights, values, projection=None):
+def _infuse_fast(
+    weights: Tensor, values: Tensor, projection: tuple[Tensor, Tensor | None] | None = None
+) -> Tensor:
     _, num_heads, M, N = weights.shape
     D = values.shape[-1]
     if projection is None:
@@ -196,5 +214,5 @@ def _per_head(x: Tensor, weight: Tensor) -> Tensor:
     return torch.bmm(rows, weight).unflatten(1, (B, M)).transpose(0, 1)
 
 
-_GATHER = Op('lookup_gather', reference=_gather_reference, fast=_gather_fast)
-_INFUSE = Op('lookup_infuse', reference=_infuse_reference, fast=_infuse_fast)
+_lookup_gather = Op('lookup_gather', reference=_gather_reference, fast=_gather_fast)
+_lookup_infuse = Op('lookup_infuse', reference=_infuse_reference, fast=_infuse_fast)

@@ -1,8 +1,9 @@
-"""Linear resampling of token grids by matrices.
+"""Resampling of token grids.
 
-One small matrix per axis serves images and videos, any dtype and device, and has a deterministic
-backward. Antialiased, it equals ``F.interpolate(..., antialias=True)``, which half precision on
-CPUs does not have.
+:func:`interpolate_tokens` is ``F.interpolate`` on tokens, bicubic by default, for position tables.
+:func:`resample_linear` multiplies with one small matrix per axis: images and clips, any dtype and
+device, a deterministic backward. Antialiased, it equals ``F.interpolate(..., antialias=True)``,
+which half precision on CPUs does not have.
 """
 
 from __future__ import annotations
@@ -13,13 +14,33 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from .layout import same_sizes
-from .precision import without_autocast
+from .layout import Grid, map_to_tokens, same_sizes, tokens_to_map
+from .numerics import accurate, without_autocast
 
 
-def resize_matrix(source: int, target: int, antialias: bool = True) -> Tensor:
+def interpolate_tokens(tokens: Tensor, grid: Grid, target: Grid, mode: str = 'bicubic') -> Tensor:
+    """Interpolate a token grid, in float32 or float64.
+
+    Args:
+        tokens (Tensor): ``(B, H*W, C)``.
+        grid (tuple[int, int]): ``(H, W)``.
+        target (tuple[int, int]): The wanted grid ``(H', W')``.
+        mode (str): ``'bicubic'`` or ``'bilinear'``, half-pixel centres, no antialiasing.
+
+    Returns:
+        Tensor: ``(B, H'*W', C)``; the input itself where the grids agree.
+    """
+    if same_sizes(grid, target):
+        return tokens
+    feature_map = accurate(tokens_to_map(tokens, grid))
+    resized = F.interpolate(feature_map, size=target, mode=mode, align_corners=False)
+    return map_to_tokens(resized).to(tokens.dtype)
+
+
+def resampling_matrix(source: int, target: int, antialias: bool = True) -> Tensor:
     """Weights of linear resampling with half-pixel centres.
 
     Args:
@@ -36,13 +57,13 @@ def resize_matrix(source: int, target: int, antialias: bool = True) -> Tensor:
     """
     if source < 1 or target < 1:
         raise ValueError(f'Cannot resize {source} cells to {target}; both must be at least 1.')
-    kind = dict(dtype=torch.float64, device='cpu')
-    # Arrays times ends over ends: compilers round the quotient of two symbolic sizes.
-    centres = (torch.arange(target, **kind)[:, None] + 0.5) * source / target
+    cells, wanted = (torch.arange(n, dtype=torch.float64, device='cpu') for n in (source, target))
+    # Multiplied first: compilers round the quotient of two symbolic sizes.
+    centres = (wanted[:, None] + 0.5) * source / target
     if not antialias:
         # Beyond the outermost centres the outermost value continues.
         centres = centres.clamp(0.5, source - 0.5)
-    distance = (torch.arange(source, **kind) + 0.5 - centres).abs()
+    distance = (cells + 0.5 - centres).abs()
     if antialias:
         distance = distance * target / torch.sym_max(source, target)
     weights = (1 - distance).clamp(min=0)
@@ -52,19 +73,19 @@ def resize_matrix(source: int, target: int, antialias: bool = True) -> Tensor:
 @lru_cache(maxsize=256)
 def _cached_matrix(source: int, target: int, antialias: bool) -> np.ndarray:
     """The matrix of known sizes; an array, as a tensor made while tracing must not outlive it."""
-    return resize_matrix(source, target, antialias).numpy()
+    return resampling_matrix(source, target, antialias).numpy()
 
 
-def resize_grid(
+def resample_linear(
     tokens: Tensor, source: Sequence[int], target: Sequence[int], antialias: bool = True
 ) -> Tensor:
-    """Resample tokens from one grid to another, linearly along each axis.
+    """Resample tokens linearly along each axis of their grid.
 
     Args:
         tokens (Tensor): ``(B, N, C)`` in row-major order of the grid.
         source (Sequence[int]): The grid, such as ``(H, W)`` or ``(T, H, W)``.
         target (Sequence[int]): The wanted grid, with as many axes.
-        antialias (bool): See :func:`resize_matrix`.
+        antialias (bool): See :func:`resampling_matrix`.
 
     Returns:
         Tensor: ``(B, N', C)``; the input itself where the grids agree.
@@ -80,7 +101,7 @@ def resize_grid(
             if same_sizes([old], [new]):
                 continue
             if torch.compiler.is_compiling():
-                matrix = resize_matrix(old, new, antialias)
+                matrix = resampling_matrix(old, new, antialias)
             else:
                 matrix = torch.as_tensor(_cached_matrix(old, new, antialias))
             matrix = matrix.to(tokens)

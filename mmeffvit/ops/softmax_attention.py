@@ -1,4 +1,4 @@
-"""Softmax attention of every query to every key: what all efficient attention is compared with."""
+"""Softmax attention of every query to every key, the baseline of the efficient operators."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .dispatch import Op
-from .precision import without_autocast
+from .numerics import without_autocast
 
 #: Bytes of scores that one step keeps in cache.
 CHUNK_BYTES = 2**20
@@ -25,10 +25,10 @@ def _fast(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor
 
 
 def _by_chunks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Some heads, or some rows of one, at a time.
+    """Attend in some heads, or in some rows of one head, at a time.
 
     PyTorch's fused kernel takes about twice as long in bfloat16 on CPUs whose matrix products of
-    that type are oneDNN's alone. Scores are rounded to bfloat16, as in attention written out under
+    that type are oneDNN's only. Scores are rounded to bfloat16, as in attention written out under
     autocast; the softmax is float32.
     """
     B, num_heads, N, _ = q.shape
@@ -47,8 +47,22 @@ def _by_chunks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out.unflatten(0, (B, num_heads))
 
 
-#: Softmax attention, scores scaled by the root of the head width.
-#:
-#: ``softmax_attention(q, k, v, bias=None)`` with queries ``(B, heads, N, D)``, keys and values
-#: ``(B, heads, M, D)`` and a bias that is added to the scores, broadcast to ``(B, heads, N, M)``.
-softmax_attention = Op('softmax_attention', _reference, _fast)
+_softmax_attention = Op('softmax_attention', reference=_reference, fast=_fast)
+
+
+def softmax_attention(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, backend: str | None = None
+) -> Tensor:
+    """Scaled dot-product attention, ``softmax(q k^T / sqrt(D) + bias) v``.
+
+    Args:
+        q (Tensor): Queries ``(B, heads, N, D)``.
+        k (Tensor): Keys ``(B, heads, M, D)``.
+        v (Tensor): Values ``(B, heads, M, D)``.
+        bias (Tensor, optional): Added to the scores, broadcast to ``(B, heads, N, M)``.
+        backend (str, optional): See :mod:`mmeffvit.ops.dispatch`.
+
+    Returns:
+        Tensor: ``(B, heads, N, D)``.
+    """
+    return _softmax_attention(q, k, v, bias, backend=backend)

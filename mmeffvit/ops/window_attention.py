@@ -12,9 +12,9 @@ from torch.autograd.function import once_differentiable
 
 from .dispatch import Op
 from .layout import Grid
-from .precision import accurate, without_autocast
+from .numerics import accurate, without_autocast
 
-#: What hides a pair of tokens that were no neighbours before the shift, as in Swin.
+#: Added to the score of two tokens that were not adjacent before the shift, as in Swin.
 HIDDEN = -100.0
 #: Bytes of scores that one step of training keeps in cache.
 CHUNK_BYTES = 2**20
@@ -67,7 +67,7 @@ def _forward(
 
 
 class _WindowAttention(Function):
-    """A few windows at a time, in cache; of the scores only the softmax is kept."""
+    """Attention in chunks of windows that stay in cache; of the scores the softmax is kept."""
 
     @staticmethod
     def forward(ctx, q, k, v, bias, windows, visible):
@@ -101,8 +101,21 @@ class _WindowAttention(Function):
         return *grads, bias_grad.to(bias.dtype), None, None
 
 
-def _backward_chunk(q, k, v, weights, grad, scale, grads, bias_grad) -> None:
-    """Write the gradients of some windows' q, k and v, add to the bias's."""
+def _backward_chunk(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    weights: Tensor,
+    grad: Tensor,
+    scale: float,
+    grads: list[Tensor],
+    bias_grad: Tensor,
+) -> None:
+    """Write the gradients ``grads`` of some windows' q, k and v, and add to the bias's.
+
+    Tensors are ``(n, heads, N, D)``; weights are ``(n, heads, N, N)``; ``bias_grad`` is
+    ``(heads, N, N)``.
+    """
     with without_autocast(q):
         grads[2].copy_(weights.transpose(-2, -1) @ grad)
         scores_grad = grad @ v.transpose(-2, -1)
@@ -130,10 +143,35 @@ def _hide_edges(scores: Tensor, hidden: Tensor, windows: Grid, start: int) -> No
         scores[first:last] += hidden[1, 0]
 
 
-#: Attention inside windows.
-#:
-#: ``window_attention(q, k, v, bias, windows, visible=None)`` with queries, keys and values
-#: ``(B * rows * columns, heads, N, D)``, windows in row-major order, the position bias
-#: ``(heads, N, N)``, the number of windows ``(rows, columns)`` and, where the grid was rolled, the
-#: boolean masks ``(2, 2, N, N)`` of the inner windows, the last column, the last row, the corner.
-window_attention = Op('window_attention', _reference, _fast)
+_window_attention = Op('window_attention', reference=_reference, fast=_fast)
+
+
+def window_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    windows: Grid,
+    visible: Tensor | None = None,
+    *,
+    backend: str | None = None,
+) -> Tensor:
+    """Attend inside the windows of a grid, which may have been rolled.
+
+    Args:
+        q (Tensor): Queries ``(B * rows * columns, heads, N, D)``, windows in row-major order.
+        k (Tensor): Keys of the same shape.
+        v (Tensor): Values of the same shape.
+        bias (Tensor): Position bias ``(heads, N, N)``.
+        windows (tuple[int, int]): Number of windows ``(rows, columns)`` of an image.
+        visible (Tensor, optional): For a rolled grid the boolean masks ``(2, 2, N, N)`` of the
+            inner windows, the last column, the last row and the corner, False where a pair of
+            tokens was not adjacent before the roll.
+        backend (str, optional): See :mod:`mmeffvit.ops.dispatch`.
+
+    Returns:
+        Tensor: ``(B * rows * columns, heads, N, D)``.
+
+    Source: Liu et al., "Swin Transformer", ICCV 2021, section 3.2.
+    """
+    return _window_attention(q, k, v, bias, windows, visible, backend=backend)

@@ -136,7 +136,7 @@ def test_the_surviving_keys_are_those_that_the_op_selected(monkeypatch, kind, gr
         nn.init.normal_(projection.weight)
     x, (row, column) = tokens(grid), (5, 7)
     selected = []
-    for name in ('_coarsest', 'quadtree_fine'):
+    for name in ('coarsest_level', 'quadtree_fine'):
         function = getattr(__import__('mmeffvit.ops.quadtree', fromlist=['']), name)
 
         def record(*args, function=function, **kwargs):

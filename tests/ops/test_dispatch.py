@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -44,13 +46,42 @@ def test_unknown_backend_names_the_choices(op):
         op(torch.zeros(1, 4), backend='cuda')
 
 
-def test_environment_variable():
-    code = 'from mmeffvit.ops import dispatch; print(dispatch._forced)'
-    environment = dict(os.environ, MMEFFVIT_OPS='reference')
+@pytest.mark.parametrize(('variable', 'warned'), [('MMEFFVIT_BACKEND', 0), ('MMEFFVIT_OPS', 1)])
+def test_environment_variable(variable, warned):
+    code = (
+        'import warnings\n'
+        'with warnings.catch_warnings(record=True) as caught:\n'
+        '    warnings.simplefilter("always")\n'
+        '    from mmeffvit.ops import dispatch\n'
+        'print(dispatch.requested_backend(), sum("MMEFFVIT" in str(w.message) for w in caught))'
+    )
+    environment = {**os.environ, 'MMEFFVIT_OPS': '', 'MMEFFVIT_BACKEND': '', variable: 'reference'}
     run = subprocess.run(
         [sys.executable, '-c', code], env=environment, capture_output=True, text=True, check=True
     )
-    assert run.stdout.split() == ['reference']
+    assert run.stdout.split() == ['reference', str(warned)]
+
+
+def test_context_is_that_of_one_thread(op):
+    """Two threads overlap; neither sees the other's backend, and none stays."""
+    x, barrier = torch.zeros(1, 4), threading.Barrier(2)
+
+    def inside() -> str:
+        with ops.use_backend('reference'):
+            barrier.wait(10)
+            seen = op(x)
+            barrier.wait(10)
+        return seen
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(inside)
+        barrier.wait(10)
+        assert op(x) == 'torch'
+        with ops.use_backend('torch'):
+            barrier.wait(10)
+            assert future.result(10) == 'reference'
+        assert op(x) == 'torch'
+        assert pool.submit(op, x).result(10) == 'torch'
 
 
 def test_available_backends():
@@ -72,7 +103,7 @@ def kernel(monkeypatch) -> Op:
         reference=lambda x: 'reference',
         fast=lambda x: 'torch',
         triton='probe_kernels:run',
-        supports=lambda x: 'one column is too few' if x.shape[-1] == 1 else '',
+        unsupported_reason=lambda x: 'one column is too few' if x.shape[-1] == 1 else '',
     )
 
 

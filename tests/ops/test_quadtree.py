@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from mmeffvit.ops import from_quad, quadtree, quadtree_attention, quadtree_fine, to_quad
+from mmeffvit.ops import from_quad, quadtree_attention, quadtree_fine, to_quad
+from mmeffvit.ops.quadtree import cpu
 
 KINDS = ('A', 'B')
 
@@ -30,8 +31,8 @@ def _problem(
 @pytest.mark.parametrize('chunk_bytes', [1, 1 << 20])
 @pytest.mark.parametrize('kind, topk, masked', itertools.product(KINDS, (0, 4, 99), (False, True)))
 def test_fast_path_equals_reference(monkeypatch, kind, topk, masked, chunk_bytes):
-    monkeypatch.setattr(quadtree, 'CHUNK_BYTES', chunk_bytes)
-    monkeypatch.setattr(quadtree, '_MIN_CHUNK', 5)
+    monkeypatch.setattr(cpu, 'CHUNK_BYTES', chunk_bytes)
+    monkeypatch.setattr(cpu, '_MIN_CHUNK', 5)
     q, k, v, index, score, mask = _problem(kind, masked)
     leaves = [x for x in (q, k, v, score) if x is not None]
     results = []

@@ -5,7 +5,7 @@
     tools/bench/compile_kernels.py quadtree --targets 90 --only 'K=8'
 
 A kernel passes if it spills nothing (stack = 0), takes at most 128 registers per thread and
-multiplies on matrix units. Each module of mmeffvit.ops.triton names in COMPILE_CASES calls of its
+multiplies on matrix units. The module triton.py of an op names in COMPILE_CASES calls of its
 op; the kernels are compiled exactly as these calls launch them. Exits with 1 if one fails.
 """
 
@@ -19,6 +19,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from mmeffvit.ops import triton as kernels
+from mmeffvit import ops
 from mmeffvit.utils.cli import UserError, run_cli
 
 TARGETS = (80, 90, 100)
@@ -78,7 +79,11 @@ def parse_args() -> argparse.Namespace:
 
 def op_names() -> list[str]:
     """Names of the ops that have kernels."""
-    return [module.name for module in pkgutil.iter_modules(kernels.__path__)]
+    return [
+        module.name
+        for module in pkgutil.iter_modules(ops.__path__)
+        if module.ispkg and find_spec(f'{ops.__name__}.{module.name}.triton')
+    ]
 
 
 def main() -> int:
@@ -114,7 +119,7 @@ def main() -> int:
 
 def _module(op: str):
     try:
-        return importlib.import_module(f'{kernels.__name__}.{op}')
+        return importlib.import_module(f'{ops.__name__}.{op}.triton')
     except ModuleNotFoundError as error:
         if error.name != 'triton':
             raise

@@ -122,7 +122,7 @@ def test_odd_shapes(options):
 
 @pytest.mark.parametrize('kind', ['A', 'B'])
 def test_long_lists_are_split(monkeypatch, kind):
-    from mmeffvit.ops.triton import quadtree as kernels
+    from mmeffvit.ops.quadtree import triton as kernels
 
     monkeypatch.setattr(kernels, 'LIST_LENGTH', 8)
     level = make_level(kind, topk=2, K=2, parents=19, key_parents=6, masked=True)
@@ -215,7 +215,7 @@ def test_whole_attention(kind, masked):
 
 def test_half_precision_reaches_the_kernels(monkeypatch):
     """The attention widens nothing before a kernel; what it selects is what float32 selects."""
-    from mmeffvit.ops.triton import quadtree as kernels
+    from mmeffvit.ops.quadtree import triton as kernels
 
     seen = set()
     launch = kernels._query_launch

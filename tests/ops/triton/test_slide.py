@@ -95,7 +95,7 @@ def test_plain_local_attention_without_biases():
 
 
 def test_one_program_may_sum_many_tiles(monkeypatch):
-    from mmeffvit.ops.triton import slide as kernels
+    from mmeffvit.ops.slide import triton as kernels
 
     monkeypatch.setattr(kernels, 'BANK_PROGRAMS', 1)
     assert_equals_reference(make((9, 8), D=4, size=3, batch=2), 1e-5)
@@ -116,7 +116,7 @@ def test_layer_equals_torch_path(options):
 
 
 def test_views_of_one_projection_are_not_copied():
-    from mmeffvit.ops.triton.slide import _evenly_spaced
+    from mmeffvit.ops.slide.triton import _evenly_spaced
 
     qkv = torch.randn(2, 4, 3, 2, 3, 8)
     keys = qkv.unbind(-2)[1]
@@ -133,7 +133,7 @@ def test_a_window_too_large_falls_back(monkeypatch):
         raise AssertionError('the kernel ran')
 
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (9, 0))
-    monkeypatch.setitem(slide._SLIDE._implementations, 'triton', kernel)
+    monkeypatch.setitem(slide._slide._implementations, 'triton', kernel)
     for size, dtype in ((9, torch.float16), (7, torch.float32)):
         q, *others = make((2, 2), D=4, size=size, dtype=dtype)
         with pytest.raises(ValueError, match=f'window of {size}x{size} is over'):
@@ -148,5 +148,5 @@ def test_a_window_too_large_falls_back(monkeypatch):
 def test_a_map_too_large_gives_a_reason():
     qkv = torch.empty(1, 2**13, 2**13, 2, 3, 8, device='meta', dtype=torch.float16)
     bank = torch.empty(9, 9, 8, device='meta')
-    assert '32-bit' in slide._triton_obstacle(*qkv.unbind(-2), bank)
-    assert not slide._triton_obstacle(*qkv[:, :64].unbind(-2), bank)
+    assert '32-bit' in slide._unsupported_reason(*qkv.unbind(-2), bank)
+    assert not slide._unsupported_reason(*qkv[:, :64].unbind(-2), bank)

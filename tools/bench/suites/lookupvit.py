@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mmeffvit.analysis import count_complexity
 from mmeffvit.layers import LookupBlock, Mlp, SoftmaxAttention, TransformerBlock
-from mmeffvit.ops import resize_grid, use_backend
+from mmeffvit.ops import resample_linear, use_backend
 from tools.bench.harness import Case
 
 DEPTH = 3
@@ -63,7 +63,7 @@ class _LookupStack(nn.Module):
 
     def forward(self, lookup: Tensor) -> tuple[Tensor, Tensor]:
         side = int(lookup.shape[1] ** 0.5)
-        compressed = resize_grid(lookup, (side, side), (self.size, self.size))
+        compressed = resample_linear(lookup, (side, side), (self.size, self.size))
         for block in self.blocks:
             compressed, lookup = block(compressed, lookup)
         return compressed, lookup

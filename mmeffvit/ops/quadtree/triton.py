@@ -31,8 +31,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..dispatch import triton_interpreted
-from ..precision import accurate
-from ..quadtree import flat_nodes, kept_nodes
+from ..numerics import accurate
+from .nodes import flat_nodes, kept_nodes
 
 #: Entries of a parent's list that one program takes.
 LIST_LENGTH = 1024
@@ -88,102 +88,164 @@ def fine_level(
     """Attend on one finer level; see :func:`mmeffvit.ops.quadtree.quadtree_fine`."""
     if not q.dtype == k.dtype == v.dtype:
         q, k, v = accurate(q), accurate(k), accurate(v)
-    return _FineLevel.apply(q, k, v, index, parent_score, key_mask, scale, topk)
+    out, score, location = _FineLevel.apply(q, k, v, index, parent_score, key_mask, scale, topk)
+    return out, None if location is None else kept_nodes(index, location), score
+
+
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    nodes: Tensor,
+    parent_score: Tensor | None,
+    key_mask: Tensor | None,
+    scale: float,
+    topk: int,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """Launch the forward kernel, twice where the kept candidates are left out of the message.
+
+    Args:
+        q (Tensor): ``(G, Nq, D)``, contiguous; half precision or float32, like the next two.
+        k (Tensor): ``(G, Nk, D)``, contiguous.
+        v (Tensor): ``(G, Nk, D)``, contiguous.
+        nodes (Tensor): int32 ``(G * Nq / 4, K)`` rows of the ``(G * Nk / 4, 4D)`` tables.
+        parent_score (Tensor, optional): float32 ``(G, Nq / 4, K)``, contiguous.
+        key_mask (Tensor, optional): Boolean ``(G, Nk)``, contiguous.
+        scale (float): Temperature of the logits.
+        topk (int): Candidates to keep, or 0.
+
+    Returns:
+        tuple: Messages ``(G, Nq, D)`` in float32; for ``topk`` scores ``(G, Nq, k)`` and places
+        ``(G * Nq / 4, 4, k)`` of the kept candidates in their parent's list; in kind ``'B'`` the
+        log-sum-exp ``(G, Nq)``.
+    """
+    (G, Nq, D), K = q.shape, nodes.shape[-1]
+    parents, topk = G * Nq // 4, min(topk, 4 * K)
+    options = dict(_query_launch(K, D, q.dtype), K=K, D=D, WIDEN=triton_interpreted())
+
+    out = torch.empty_like(q, dtype=torch.float32)
+    lse = None if parent_score is not None else out.new_empty(G, Nq)
+    weights = out.new_empty(parents, 4, 4 * K) if topk else None
+
+    def attend(out: Tensor | None, weights: Tensor | None, dropped: Tensor | None) -> None:
+        _attend[(parents,)](
+            q, k, v, nodes, parent_score, key_mask, dropped, out, lse, weights, scale, **options
+        )
+
+    if weights is None:
+        attend(out, None, None)
+        return out, None, None, lse
+    if parent_score is None:
+        attend(out, weights, None)
+        score, location = weights.topk(topk, dim=-1)
+    else:
+        attend(None, weights, None)
+        score, location = weights.topk(topk, dim=-1)
+        attend(out, None, _dropped(location, K))
+    return out, score.view(G, Nq, topk), location, lse
+
+
+def backward(
+    grad_out: Tensor,
+    grad_score: Tensor | None,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    nodes: Tensor,
+    parent_score: Tensor | None,
+    key_mask: Tensor | None,
+    location: Tensor | None,
+    lse: Tensor | None,
+    scale: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Gradients of ``q, k, v`` and ``parent_score``.
+
+    Args:
+        grad_out (Tensor): ``(G, Nq, D)``, of the messages.
+        grad_score (Tensor, optional): ``(G, Nq, k)``, of the scores, in kind ``'A'``.
+        q (Tensor): As in :func:`forward`, as are the next five.
+        k (Tensor): Keys.
+        v (Tensor): Values.
+        nodes (Tensor): Parents of the candidates.
+        parent_score (Tensor, optional): Their scores, in kind ``'A'``.
+        key_mask (Tensor, optional): Keys that may be seen.
+        location (Tensor, optional): Places of the kept candidates, in kind ``'A'``.
+        lse (Tensor, optional): What :func:`forward` returned.
+        scale (float): As in :func:`forward`.
+    """
+    (parents, K), D = nodes.shape, q.shape[-1]
+    grad_out = grad_out.to(v.dtype).contiguous()
+    dropped = grad_weight = None
+    if location is not None:
+        dropped = _dropped(location, K)
+        grad_weight = torch.zeros(dropped.shape, device=q.device)
+        if grad_score is not None:
+            grad_weight.scatter_(-1, location, grad_score.reshape(location.shape))
+
+    shared = (q, k, v, grad_out, parent_score, key_mask, dropped, grad_weight, lse)
+    shape = dict(K=K, D=D, WIDEN=triton_interpreted())
+    grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
+    delta = None if lse is None else torch.empty_like(lse)
+    grad_parent = None if parent_score is None else torch.empty_like(parent_score)
+    _query_gradient[(parents,)](
+        *shared,
+        nodes,
+        delta,
+        grad_q,
+        grad_parent,
+        scale,
+        **_query_launch(K, D, q.dtype),
+        **shape,
+    )
+
+    num_parents = k.shape[0] * k.shape[1] // 4
+    entries, first, further, owner = _selections(nodes, num_parents)
+    lists = (entries, first, further, owner)
+    sums = torch.empty(len(owner), 2, 4, D, device=q.device)
+    options = _key_launch(D, q.dtype)
+    chunks = triton.cdiv(D, options['BLOCK_D'])
+    for further_parts, programs in ((True, len(owner)), (False, num_parents)):
+        if programs:
+            _key_value_gradient[(programs, chunks)](
+                *shared,
+                delta,
+                *lists,
+                sums,
+                grad_k,
+                grad_v,
+                scale,
+                num_parents,
+                FURTHER=further_parts,
+                LIST_LENGTH=LIST_LENGTH,
+                **options,
+                **shape,
+            )
+    return grad_q, grad_k, grad_v, grad_parent
 
 
 class _FineLevel(torch.autograd.Function):
     @staticmethod
     def forward(ctx, q, k, v, index, parent_score, key_mask, scale, topk):
-        (G, Nq, D), K = q.shape, index.shape[-1]
-        parents, topk = G * Nq // 4, min(topk, 4 * K)
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
         nodes = flat_nodes(index, k.shape[1] // 4).int()
         if parent_score is not None:
             parent_score = parent_score.contiguous()
         if key_mask is not None:
             key_mask = key_mask.contiguous()
-        options = dict(_query_launch(K, D, q.dtype), K=K, D=D, WIDEN=triton_interpreted())
-
-        out = torch.empty_like(q, dtype=torch.float32)
-        lse = None if parent_score is not None else out.new_empty(G, Nq)
-        weights = out.new_empty(parents, 4, 4 * K) if topk else None
-
-        def attend(out, weights, dropped) -> None:
-            _attend[(parents,)](
-                q, k, v, nodes, parent_score, key_mask, dropped, out, lse, weights, scale, **options
-            )
-
-        kept = score = location = None
-        if topk and parent_score is not None:
-            attend(None, weights, None)
-            score, location = weights.topk(topk, dim=-1)
-            attend(out, None, _dropped(location, K))
-        else:
-            attend(out, weights, None)
-            if topk:
-                score, location = weights.topk(topk, dim=-1)
-        if topk:
-            kept, score = kept_nodes(index, location), score.view(G, Nq, topk)
-
+        inputs = q, k, v, nodes, parent_score, key_mask
+        out, score, location, lse = forward(*inputs, scale, topk)
         # The places are needed where the kept candidates were left out of the message.
-        location = None if parent_score is None else location
-        ctx.save_for_backward(q, k, v, nodes, lse, parent_score, key_mask, location)
+        ctx.save_for_backward(*inputs, None if parent_score is None else location, lse)
         ctx.scale = scale
         if topk:
-            ctx.mark_non_differentiable(kept, *([score] if parent_score is None else []))
-        return out, kept, score
+            ctx.mark_non_differentiable(location, *([score] if parent_score is None else []))
+        return out, score, location
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_out, _, grad_score):
-        q, k, v, nodes, lse, parent_score, key_mask, location = ctx.saved_tensors
-        (parents, K), D = nodes.shape, q.shape[-1]
-        grad_out = grad_out.to(v.dtype).contiguous()
-        dropped = grad_weight = None
-        if location is not None:
-            dropped = _dropped(location, K)
-            grad_weight = torch.zeros(dropped.shape, device=q.device)
-            grad_weight.scatter_(-1, location, grad_score.reshape(location.shape))
-
-        shared = (q, k, v, grad_out, parent_score, key_mask, dropped, grad_weight, lse)
-        shape = dict(K=K, D=D, WIDEN=triton_interpreted())
-        grad_q, grad_k, grad_v = (torch.empty_like(x) for x in (q, k, v))
-        delta = None if lse is None else torch.empty_like(lse)
-        grad_parent = None if parent_score is None else torch.empty_like(parent_score)
-        _query_gradient[(parents,)](
-            *shared,
-            nodes,
-            delta,
-            grad_q,
-            grad_parent,
-            ctx.scale,
-            **_query_launch(K, D, q.dtype),
-            **shape,
-        )
-
-        num_parents = k.shape[0] * k.shape[1] // 4
-        entries, first, further, owner = _selections(nodes, num_parents)
-        lists = (entries, first, further, owner)
-        sums = torch.empty(len(owner), 2, 4, D, device=q.device)
-        options = _key_launch(D, q.dtype)
-        chunks = triton.cdiv(D, options['BLOCK_D'])
-        for further_parts, programs in ((True, len(owner)), (False, num_parents)):
-            if programs:
-                _key_value_gradient[(programs, chunks)](
-                    *shared,
-                    delta,
-                    *lists,
-                    sums,
-                    grad_k,
-                    grad_v,
-                    ctx.scale,
-                    num_parents,
-                    FURTHER=further_parts,
-                    LIST_LENGTH=LIST_LENGTH,
-                    **options,
-                    **shape,
-                )
-        return grad_q, grad_k, grad_v, None, grad_parent, None, None, None
+    def backward(ctx, grad_out, grad_score, _):
+        *grads, grad_parent = backward(grad_out, grad_score, *ctx.saved_tensors, ctx.scale)
+        return *grads, None, grad_parent, *[None] * 3
 
 
 def _dropped(location: Tensor, K: int) -> Tensor:
@@ -243,6 +305,52 @@ def _load_keys(node_ptr, parent, c, K: tl.constexpr):
     """Numbers of candidates ``c`` of a parent of queries, and which of them exist."""
     valid = c < 4 * K
     return tl.load(node_ptr + parent * K + c // 4, mask=valid, other=0) * 4 + c % 4, valid
+
+
+@triton.jit
+def _products(
+    rows_ptr,
+    columns_ptr,
+    keys,
+    valid,
+    queries,
+    real,
+    D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Dot products ``(4 BLOCK_K, 8)`` of candidates' rows of one table with queries' of another."""
+    total = tl.zeros((4 * BLOCK_K, 8), tl.float32)
+    for d in range(0, D, BLOCK_D):
+        column = _load_rows(columns_ptr, queries, real, d, D, BLOCK_D)
+        row = _load_rows(rows_ptr, keys, valid, d, D, BLOCK_D)
+        total += _dot(row, tl.trans(column), WIDEN)
+    return total
+
+
+@triton.jit
+def _scores(
+    q_ptr,
+    k_ptr,
+    mask_ptr,
+    keys,
+    valid,
+    queries,
+    real,
+    scale,
+    D: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_D: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Scaled, masked scores ``(4 BLOCK_K, 8)`` of a parent's candidates, and which are seen."""
+    s = _products(k_ptr, q_ptr, keys, valid, queries, real, D, BLOCK_K, BLOCK_D, WIDEN) * scale
+    seen = valid
+    if mask_ptr is not None:
+        seen = tl.load(mask_ptr + keys, mask=valid, other=1) != 0
+        s = tl.where(seen[:, None], s, _LOWEST)
+    return s, seen
 
 
 @triton.jit
@@ -310,15 +418,9 @@ def _attend(
     places = queries[None, :] * (4 * K) + c[:, None]
     inside = real[None, :] & valid[:, None]
 
-    s = tl.zeros((4 * BLOCK_K, 8), tl.float32)
-    for d in range(0, D, BLOCK_D):
-        q = _load_rows(q_ptr, queries, real, d, D, BLOCK_D)
-        k = _load_rows(k_ptr, keys, valid, d, D, BLOCK_D)
-        s += _dot(k, tl.trans(q), WIDEN)
-    s *= scale
-    if mask_ptr is not None:
-        seen = tl.load(mask_ptr + keys, mask=valid, other=1) != 0
-        s = tl.where(seen[:, None], s, _LOWEST)
+    s, _ = _scores(
+        q_ptr, k_ptr, mask_ptr, keys, valid, queries, real, scale, D, BLOCK_K, BLOCK_D, WIDEN
+    )
     if parent_ptr is None:
         s = tl.where(valid[:, None], s, float('-inf'))
         largest = tl.max(s, 0)
@@ -372,19 +474,10 @@ def _query_gradient(
     c = tl.arange(0, 4 * BLOCK_K)
     keys, valid = _load_keys(node_ptr, parent, c, K)
 
-    s = tl.zeros((4 * BLOCK_K, 8), tl.float32)
-    dp = tl.zeros((4 * BLOCK_K, 8), tl.float32)
-    for d in range(0, D, BLOCK_D):
-        q = _load_rows(q_ptr, queries, real, d, D, BLOCK_D)
-        k = _load_rows(k_ptr, keys, valid, d, D, BLOCK_D)
-        s += _dot(k, tl.trans(q), WIDEN)
-        grad_out = _load_rows(grad_out_ptr, queries, real, d, D, BLOCK_D)
-        v = _load_rows(v_ptr, keys, valid, d, D, BLOCK_D)
-        dp += _dot(v, tl.trans(grad_out), WIDEN)
-    s *= scale
-    if mask_ptr is not None:
-        seen = tl.load(mask_ptr + keys, mask=valid, other=1) != 0
-        s = tl.where(seen[:, None], s, _LOWEST)
+    s, seen = _scores(
+        q_ptr, k_ptr, mask_ptr, keys, valid, queries, real, scale, D, BLOCK_K, BLOCK_D, WIDEN
+    )
+    dp = _products(v_ptr, grad_out_ptr, keys, valid, queries, real, D, BLOCK_K, BLOCK_D, WIDEN)
     if parent_ptr is None:
         lse = tl.load(lse_ptr + queries, mask=real, other=0.0)
         p = tl.exp(s - lse[None, :])
@@ -541,7 +634,7 @@ def _case(dtype: torch.dtype, D: int, K: int, kind: str, topk: int, masked: bool
     out.backward(torch.zeros_like(out))
 
 
-#: Calls whose kernels ``tools/bench/compile_kernels.py`` compiles.
+#: Calls whose kernels the check of the compiled code (``compile_kernels.py``) compiles.
 COMPILE_CASES = {
     f'{str(dtype)[6:]} D={D} K={K} kind={kind} topk={topk} masked={masked}': partial(
         _case, dtype, D, K, kind, topk, masked

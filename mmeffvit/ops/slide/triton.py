@@ -2,7 +2,7 @@
 
 A program owns a tile of pixels of one head. A loop over the offsets ``s`` of the window (rolled:
 unrolled it spills) multiplies the queries with the keys at that offset and lets one matrix product
-with the bank spread them over the taps; logits and weights of all taps stay in registers, and a
+with the bank distribute them over the taps; logits and weights of all taps stay in registers, and a
 second loop runs the same way backwards for the values. Forward reads queries, keys and values and
 writes the output: as a tile holds all taps of its pixels, backward needs no log-sum-exp either.
 
@@ -276,7 +276,22 @@ def slide_attention(
     margin: int,
     mask_borders: bool,
 ) -> Tensor:
-    """The op of :mod:`mmeffvit.ops.slide`, which says what the arguments are."""
+    """See :func:`mmeffvit.ops.slide.reference.slide_attention`.
+
+    Args:
+        q (Tensor): ``(B, H, W, heads, D)`` in float16, bfloat16 or float32.
+        k (Tensor): ``(B, H', W', heads, D)``, padded unless ``margin`` is half a window.
+        v (Tensor): The same as the keys.
+        key_bank (Tensor): ``(K, K, D)`` in float32: offset, tap, channel.
+        value_bank (Tensor): The same.
+        key_bias (Tensor): ``(heads, K, D)`` in float32.
+        value_bias (Tensor): The same.
+        margin (int): Half a window, or 0 for padded keys and values.
+        mask_borders (bool): Give taps outside the map no weight.
+
+    Returns:
+        Tensor: ``(B, H, W, heads, D)``, contiguous, in the dtype of ``q``.
+    """
     tables = key_bank, value_bank, key_bias, value_bias
     return _SlideFunction.apply(q, k, v, *tables, margin, mask_borders)
 
@@ -387,7 +402,7 @@ def _case(dtype: torch.dtype, D: int, kernel_size: int, mask_borders: bool) -> N
     out.backward(torch.zeros_like(out))
 
 
-#: Calls whose kernels ``tools/bench/compile_kernels.py`` compiles.
+#: Calls whose kernels the check of the compiled code (``compile_kernels.py``) compiles.
 COMPILE_CASES = {
     f'{str(dtype)[6:]} D={D} k={size} mask_borders={mask_borders}': partial(
         _case, dtype, D, size, mask_borders
