@@ -4,10 +4,12 @@ from .utils.requirements import require
 
 require('mmengine')
 
+from .checkpoints.protect import protect_mmengine  # noqa: E402
 from .utils.compat import enable_config_inheritance  # noqa: E402
 from .version import __version__  # noqa: E402
 from .zoo import get_model, list_models  # noqa: E402
 
 enable_config_inheritance()
+protect_mmengine()
 
 __all__ = ['__version__', 'get_model', 'list_models']

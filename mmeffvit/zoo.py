@@ -55,11 +55,9 @@ def get_model(name: str, pretrained: str | Path | None = None, **options) -> nn.
     model_class, arguments = entries[name]
     model = model_class(**{**arguments, **options})
     if pretrained is not None:
-        from .checkpoints import load_pretrained
-        from .engine.training_checkpoint import allow_training_checkpoints
+        from .checkpoints import load_weights
 
-        allow_training_checkpoints()
-        load_pretrained(model, pretrained)
+        load_weights(model, pretrained)
     return model
 
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mmeffvit import __version__
-from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_state, write_state
-from mmeffvit.engine.training_checkpoint import allow_training_checkpoints
+from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_weights, write_weights
 from mmeffvit.utils.cli import UserError, run_cli
 
 SUFFIXES = ('.pth', '.pt', '.safetensors')
@@ -43,9 +42,8 @@ def main() -> None:
     args = parse_args()
     if args.dst.suffix not in SUFFIXES:
         raise UserError(f'{args.dst} must end in one of {", ".join(SUFFIXES)}.')
-    allow_training_checkpoints()  # OpenMMLab's hold log histories beside the weights
     try:
-        result = convert(read_state(args.src), args.family, args.part)
+        result = convert(read_weights(args.src), args.family, args.part)
     except ValueError as error:
         raise UserError(str(error)) from error
     report(result, args.verbose)
@@ -59,7 +57,7 @@ def main() -> None:
     meta = dict(
         family=args.family, source=args.src.name, config=result.config, mmeffvit=__version__
     )
-    write_state(result.state, args.dst, meta)
+    write_weights(result.state, args.dst, meta)
     Console().print(f'wrote {args.dst} ({len(result.state)} tensors)', soft_wrap=True)
 
 

@@ -3,6 +3,7 @@
 
 import argparse
 
+from mmeffvit.checkpoints import load_weights, read_weights
 from mmeffvit.engine.data_paths import check_data
 from mmeffvit.engine.launch import (
     add_common_arguments,
@@ -12,7 +13,6 @@ from mmeffvit.engine.launch import (
 )
 from mmeffvit.engine.scopes import activate_scope
 from mmeffvit.engine.testing import enable_tta, enable_visualization, save_predictions
-from mmeffvit.engine.training_checkpoint import read_training_checkpoint
 from mmeffvit.utils.cli import run_cli
 
 
@@ -20,7 +20,10 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='its weights: a file or a URL')
+    parser.add_argument(
+        '--allow-partial', action='store_true', help='load what fits of weights that do not'
+    )
     parser.add_argument(
         '--out', help='keep the predictions in this .pkl file (mmseg: in this folder)'
     )
@@ -37,8 +40,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     scope = activate_scope(cfg)
-    if '://' not in args.checkpoint:
-        read_training_checkpoint(args.checkpoint)
+    weights = read_weights(args.checkpoint)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
         enable_visualization(cfg, scope, args.show, args.show_dir, args.wait_time)
@@ -48,7 +50,9 @@ def main() -> None:
         save_predictions(cfg, scope, args.out)
     check_data(cfg, ('test_dataloader',))
     with process_group(cfg):
-        build_runner(cfg).test()
+        runner = build_runner(cfg)
+        load_weights(runner.model, weights, args.allow_partial)
+        runner.test()
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 
 import argparse
 
+from mmeffvit.checkpoints.load import partial_allowed
 from mmeffvit.engine.data_paths import check_data
 from mmeffvit.engine.launch import (
     add_common_arguments,
@@ -39,6 +40,11 @@ def parse_args() -> argparse.Namespace:
         help='scale the learning rate with the batch size',
     )
     parser.add_argument('--seed', type=int, help='seed of weights, data order and augmentation')
+    parser.add_argument(
+        '--allow-partial',
+        action='store_true',
+        help='start from what fits of weights of which less than half does',
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -58,7 +64,7 @@ def main() -> None:
         enable_resume(cfg, args.resume)
     check_data(cfg, ('train_dataloader', 'val_dataloader'))
     check_pretrained(cfg)
-    with process_group(cfg):
+    with process_group(cfg), partial_allowed(args.allow_partial):
         build_runner(cfg).train()
 
 

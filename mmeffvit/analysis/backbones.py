@@ -9,10 +9,9 @@ import torch
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
-from ..checkpoints import load_pretrained
+from ..checkpoints import load_weights
 from ..engine.launch import read_config
 from ..engine.scopes import activate_scope
-from ..engine.training_checkpoint import allow_training_checkpoints
 from ..utils.cli import UserError
 
 
@@ -39,9 +38,8 @@ def load_backbone(
         raise UserError(f'The model of {path} has no backbone.')
     backbone = MODELS.build({**config.model.backbone, 'init_cfg': None}).eval()
     if checkpoint is not None:
-        allow_training_checkpoints()
         try:
-            load_pretrained(backbone, checkpoint)
+            load_weights(backbone, checkpoint)
         except ValueError as error:
             raise UserError(str(error)) from None
     processor = {

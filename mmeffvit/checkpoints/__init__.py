@@ -1,20 +1,25 @@
-"""Checkpoints of public code: reading them safely, converting their keys, checking the result."""
+"""Checkpoints: read as untrusted files, loaded with an account, converted from public code."""
 
 from .convert import FAMILIES, PARTS, convert
-from .io import read_state, unwrap, write_state
+from .inspection import CheckpointError
 from .keymap import Conversion, Drop, KeyMap, Rename
-from .load import load_pretrained
+from .load import Loaded, load_weights
+from .read import Weights, read_checkpoint, read_weights
+from .write import write_weights
 
 __all__ = [
     'FAMILIES',
     'PARTS',
+    'CheckpointError',
     'Conversion',
     'Drop',
     'KeyMap',
+    'Loaded',
     'Rename',
+    'Weights',
     'convert',
-    'load_pretrained',
-    'read_state',
-    'unwrap',
-    'write_state',
+    'load_weights',
+    'read_checkpoint',
+    'read_weights',
+    'write_weights',
 ]

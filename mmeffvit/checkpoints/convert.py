@@ -115,6 +115,28 @@ def convert(
     return result
 
 
+def recognise(state: Mapping[str, Tensor]) -> list[str]:
+    """Families whose public names a state dict has.
+
+    Args:
+        state (Mapping[str, Tensor]): A backbone's, a classifier's or a whole detector's.
+
+    Returns:
+        list[str]: Keys of :data:`FAMILIES` that know nine in ten of the backbone's names, those
+        that know the most.
+    """
+    inner = [key.removeprefix('backbone.') for key in state if key.startswith('backbone.')]
+    keys = inner or list(state)
+
+    def known(key_map: KeyMap) -> int:
+        rules = (*key_map.rules, *key_map.head_rules)
+        return sum(any(re.fullmatch(rule.pattern, key) for rule in rules) for key in keys)
+
+    counts = {family: known(key_map) for family, key_map in FAMILIES.items()}
+    most = max(counts.values())
+    return [f for f, count in counts.items() if count == most and 10 * count >= 9 * len(keys) > 0]
+
+
 def _is_head(key: str, key_map: KeyMap) -> bool:
     return any(re.fullmatch(rule.pattern, key) for rule in key_map.head_rules)
 

@@ -172,17 +172,3 @@ def stage_depths(state: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
 def to_linear(weight: Tensor, match: re.Match) -> Tensor:
     """A 1x1 convolution's weight as a linear layer's."""
     return weight.flatten(1) if weight.ndim == 4 else weight
-
-
-def as_state(value: object) -> StateDict:
-    """The tensors of a flat mapping.
-
-    Raises:
-        ValueError: If it is not a flat mapping from names to tensors.
-    """
-    if not isinstance(value, Mapping) or not value:
-        raise ValueError(f'A state dict maps names to tensors; this is a {type(value).__name__}.')
-    wrong = next((k for k, v in value.items() if not isinstance(v, torch.Tensor)), None)
-    if wrong is not None:
-        raise ValueError(f'Entry {wrong!r} of the state dict is not a tensor.')
-    return dict(value)

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor
 
-from ..engine.weights import load_strictly, read_weights
+from ..checkpoints import load_weights
 from ..registry import MODELS
 from .restorer import Restorer
 from .structures import from_unit, to_unit
@@ -97,18 +97,3 @@ class Denoiser:
             return from_unit(image.mean(-1), original.dtype)
         image = from_unit(image, original.dtype)
         return np.concatenate([image, original[..., 3:]], axis=2)
-
-
-def load_weights(model: Restorer, checkpoint: str | Path) -> None:
-    """Load a checkpoint, every key of it and of the model.
-
-    Args:
-        model (Restorer): The model.
-        checkpoint (str | Path): ``.pth`` or ``.safetensors``, of the model or its network alone.
-
-    Raises:
-        ValueError: If keys are missing, unknown or of another shape.
-    """
-    state, _ = read_weights(checkpoint)
-    whole = any(key.startswith('backbone.') for key in state)
-    load_strictly(model if whole else model.backbone, state, checkpoint)

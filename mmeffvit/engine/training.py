@@ -6,8 +6,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
 
+from ..checkpoints import read_checkpoint
 from ..utils.cli import UserError
-from .training_checkpoint import read_training_checkpoint
 
 
 def enable_amp(cfg: Config) -> None:
@@ -64,7 +64,7 @@ def enable_resume(cfg: Config, checkpoint: str) -> None:
     cfg.load_from = path
     if path is None or '://' in path:
         return
-    loaded = read_training_checkpoint(path)
+    loaded = read_checkpoint(path)
     if not {'optimizer', 'meta'} <= loaded.keys():
         raise UserError(
             f'{path} holds no optimizer state and cannot be resumed: start from its weights with '

@@ -13,9 +13,9 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement
 from torch import nn
 
+from ..checkpoints import load_weights, read_weights
 from ..engine.data_paths import iter_datasets
 from ..engine.scopes import activate_scope
-from ..engine.weights import load_strictly, read_weights
 from ..utils.images import write_image
 
 
@@ -193,14 +193,14 @@ def build_predictor(
     """
     scope = activate_scope(config)
     init_default_scope(scope)
-    state, meta = read_weights(checkpoint)
+    weights = read_weights(checkpoint)
     if 'data_preprocessor' in config:
         config.model.setdefault('data_preprocessor', config.data_preprocessor)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of missing weights; they are loaded here, strictly
-        dataset_meta = _dataset_meta(config, scope, meta)
+        dataset_meta = _dataset_meta(config, scope, weights.meta)
         predictor = _PREDICTORS[scope](config, dataset_meta, device, score_threshold)
-    load_strictly(predictor.model, state, checkpoint)
+    load_weights(predictor.model, weights)
     return predictor
 
 

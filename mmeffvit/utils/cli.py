@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 
+from ..checkpoints import CheckpointError
 from .requirements import explain_import_error
 
 
@@ -16,8 +17,9 @@ class UserError(Exception):
 def run_cli(main: Callable[[], int | None]) -> None:
     """Run a command line and exit with its status.
 
-    A ``UserError``, or an OpenMMLab library that is not installed, becomes one line on stderr
-    and exit code 2, without a traceback; any other exception is a bug and keeps its traceback.
+    A ``UserError``, a checkpoint that cannot be used, or an OpenMMLab library that is not
+    installed, becomes one line on stderr and exit code 2, without a traceback; any other exception
+    is a bug and keeps its traceback.
 
     Args:
         main (Callable): The command, without arguments; returns an exit code or None for 0.
@@ -31,7 +33,7 @@ def run_cli(main: Callable[[], int | None]) -> None:
     """
     try:
         code = main()
-    except UserError as error:
+    except (UserError, CheckpointError) as error:
         code = _complain(str(error))
     except ImportError as error:
         advice = explain_import_error(error)

@@ -14,7 +14,7 @@ from mmengine.logging import HistoryBuffer
 from safetensors.torch import load_file
 
 from mmeffvit.backbones import PVT, PVTv2, QuadTreeTransformer
-from mmeffvit.checkpoints import convert, read_state, write_state
+from mmeffvit.checkpoints import convert, read_weights, write_weights
 from mmeffvit.registry import MODELS
 
 ARCH = dict(embed_dims=(8, 16, 40, 64), depths=(1, 1, 2, 1), num_heads=(1, 2, 5, 8))
@@ -179,8 +179,8 @@ def test_command_line_round_trip(tool, tmp_path, suffix):
 def test_weights_that_share_storage_are_written_apart(tmp_path):
     shared = torch.arange(4.0)
     path = tmp_path / 'tied.safetensors'
-    write_state({'a': shared, 'b': shared, 'c': shared[::2]}, path, {})
-    assert torch.equal(read_state(path)['c'], torch.tensor([0.0, 2.0]))
+    write_weights({'a': shared, 'b': shared, 'c': shared[::2]}, path, {})
+    assert torch.equal(read_weights(path)['c'], torch.tensor([0.0, 2.0]))
 
 
 class _Code:
@@ -213,4 +213,4 @@ def test_command_line_refuses(tool, tmp_path):
         assert not target.exists()
     code, _, _ = tool(tmp_path / 'partial.pth', target, '--family', 'quadtree', '--allow-partial')
     assert code == 0
-    assert 'stages.0.norm.weight' not in read_state(target)
+    assert 'stages.0.norm.weight' not in read_weights(target)

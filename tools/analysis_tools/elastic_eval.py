@@ -15,6 +15,7 @@ from rich.table import Table
 
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import LookupViT
+from mmeffvit.checkpoints import load_weights, read_weights
 from mmeffvit.engine.data_paths import check_data
 from mmeffvit.engine.launch import (
     add_common_arguments,
@@ -23,7 +24,6 @@ from mmeffvit.engine.launch import (
     process_group,
 )
 from mmeffvit.engine.scopes import activate_scope
-from mmeffvit.engine.training_checkpoint import read_training_checkpoint
 from mmeffvit.utils.cli import UserError, run_cli
 
 
@@ -33,7 +33,10 @@ def parse_args() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('checkpoint', help='its weights: a file or a URL')
+    parser.add_argument(
+        '--allow-partial', action='store_true', help='load what fits of weights that do not'
+    )
     parser.add_argument(
         '--sizes',
         nargs='+',
@@ -61,8 +64,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     activate_scope(cfg)
-    if '://' not in args.checkpoint:
-        read_training_checkpoint(args.checkpoint)
+    weights = read_weights(args.checkpoint)
     cfg.load_from = args.checkpoint
     check_data(cfg, ('test_dataloader',))
     with process_group(cfg):
@@ -73,6 +75,7 @@ def main() -> None:
                 f'The backbone of {args.config} is {type(backbone).__name__}; '
                 'only LookupViT has a number of compressed tokens.'
             )
+        load_weights(runner.model, weights, args.allow_partial)
         records = [_evaluate(runner, backbone, size) for size in args.sizes]
     metric = args.metric or next(key for key in records[0]['metrics'])
     if metric not in records[0]['metrics']:

@@ -19,9 +19,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from mmeffvit.analysis import build_model
+from mmeffvit.checkpoints import load_weights
 from mmeffvit.deployment import check_onnx, export_onnx, exportable
 from mmeffvit.engine.launch import read_config
-from mmeffvit.engine.weights import load_strictly, read_weights
 from mmeffvit.utils.cli import UserError, run_cli
 from mmeffvit.utils.requirements import require
 
@@ -60,7 +60,7 @@ def main() -> None:
     model = build_model(config)
     try:
         if args.checkpoint:
-            load_strictly(model, read_weights(args.checkpoint)[0], args.checkpoint)
+            load_weights(model, args.checkpoint)
         frames = getattr(model.backbone, 'num_frames', None)
         if args.backbone_only:
             model = exportable(model.backbone)

@@ -1,0 +1,140 @@
+"""Where checkpoints come from: files, downloads that are kept, and mmengine's model zoos."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+import torch
+from mmengine.dist import barrier, get_rank
+from mmengine.runner import checkpoint as zoo
+
+from ..utils.atomic import atomic
+from .inspection import CheckpointError
+
+TIMEOUT = 60  # seconds without a byte
+
+
+@contextmanager
+def fetch(source: str | Path) -> Iterator[BinaryIO]:
+    """Open a checkpoint wherever it is.
+
+    Args:
+        source (str | Path): A file, an ``http(s)`` URL, ``torchvision://NAME``,
+            ``open-mmlab://NAME``, ``mmcls://NAME``, ``s3://…`` or ``pavi://…``.
+
+    Yields:
+        BinaryIO: Its bytes.
+
+    Raises:
+        CheckpointError: If there is none, or it cannot be fetched.
+    """
+    text = str(source)
+    scheme, separator, name = text.rpartition('://')
+    if not separator:
+        path = Path(text).expanduser()
+        if not path.is_file():
+            raise CheckpointError(f'{source} does not exist: give the path of a checkpoint.')
+    elif scheme in ('http', 'https'):
+        path = download(text)
+    elif scheme in _ZOOS:
+        path = _from_zoo(scheme, name)
+    elif scheme.rpartition(':')[2] in ('s3', 'petrel'):
+        backend = zoo.get_file_backend(text, backend_args=dict(backend='petrel'))
+        yield io.BytesIO(backend.get(text))
+        return
+    elif scheme == 'pavi':
+        with _from_pavi(name) as file:
+            yield file
+        return
+    else:
+        raise CheckpointError(f'{source}: addresses that start with {scheme}:// are not known.')
+    try:
+        file = path.open('rb')
+    except OSError as error:
+        raise CheckpointError(f'{source} cannot be opened: {error.strerror}.') from None
+    with file:
+        yield file
+
+
+def download(url: str) -> Path:
+    """Download a file, or find it where it was downloaded to.
+
+    In a distributed run the first process downloads before the others look.
+
+    Args:
+        url (str): An ``http(s)`` URL.
+
+    Returns:
+        Path: A file in PyTorch's hub folder, named by the last part of the address and a hash of
+            all of it.
+
+    Raises:
+        CheckpointError: If it cannot be downloaded whole.
+    """
+    place = Path(url.partition('?')[0])
+    digest = hashlib.sha256(url.encode()).hexdigest()[:16]
+    path = Path(torch.hub.get_dir(), 'checkpoints', f'{place.stem}-{digest}{place.suffix}')
+    try:
+        if get_rank() == 0 and not path.is_file():
+            _download(url, path)
+    finally:
+        barrier()
+    if not path.is_file():  # no file system in common with the first process
+        _download(url, path)
+    return path
+
+
+def _download(url: str, path: Path) -> None:
+    print(f'downloading {url} to {path}', flush=True)
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, atomic(path) as partial:
+            with partial.open('wb') as file:
+                shutil.copyfileobj(answer, file, 2**20)
+            declared = answer.headers.get('Content-Length')
+            found = partial.stat().st_size
+            if declared is not None and found != int(declared):
+                raise OSError(f'{found} of {declared} bytes arrived')
+    except (OSError, ValueError) as error:  # urllib's errors are OSErrors
+        raise CheckpointError(f'{url} cannot be downloaded: {error}.') from None
+
+
+def _from_zoo(scheme: str, name: str) -> Path:
+    names = getattr(zoo, _ZOOS[scheme])()
+    if scheme in ('open-mmlab', 'openmmlab'):
+        name = zoo.get_deprecated_model_names().get(name, name)
+    if name not in names:
+        raise CheckpointError(f'{scheme}://{name}: there is no such model.')
+    address = names[name]
+    if '://' in address:
+        return download(address)
+    return Path(zoo._get_mmengine_home(), address)
+
+
+#: Functions of mmengine that list the addresses of a zoo.
+_ZOOS = {
+    'modelzoo': 'get_torchvision_models',
+    'torchvision': 'get_torchvision_models',
+    'open-mmlab': 'get_external_models',
+    'openmmlab': 'get_external_models',
+    'mmcls': 'get_mmcls_models',
+}
+
+
+@contextmanager
+def _from_pavi(name: str) -> Iterator[BinaryIO]:
+    from pavi import modelcloud
+
+    model = modelcloud.get(name)
+    with TemporaryDirectory() as folder:
+        path = Path(folder, model.name)
+        model.download(str(path))
+        with path.open('rb') as file:
+            yield file

@@ -1,0 +1,78 @@
+"""Files that are whole or not there: written under a partial name, then renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+#: In the name of a file that is not whole yet.
+MARK = '.partial'
+
+
+@contextmanager
+def atomic(path: str | Path, sync: bool = False) -> Iterator[Path]:
+    """Replace a file in one step, once its new content is whole.
+
+    Args:
+        path (str | Path): The file; its folder is made. What it held stays until the end, and for
+            ever if an exception leaves the block.
+        sync (bool): Also outlast a loss of power.
+
+    Yields:
+        Path: An empty hidden file in the same folder, with the same suffix, to be written. Its
+            name is drawn at random and newly made, so no link that lies there is followed.
+
+    Raises:
+        OSError: If the folder cannot be written to.
+
+    Example:
+        >>> with atomic('curve.png') as partial:
+        ...     figure.savefig(partial)
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = f'.{path.stem}.{secrets.token_hex(4)}{MARK}{path.suffix}'
+    partial = path.with_name(name)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    try:
+        yield partial
+        if sync:
+            _sync(partial)
+        partial.replace(path)
+        if sync:
+            _sync(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in one step."""
+    with atomic(path) as partial:
+        partial.write_text(text, encoding='utf-8')
+
+
+def write_json(path: str | Path, content: object, indent: int | None = None) -> None:
+    """Write a JSON file in one step."""
+    write_text(path, json.dumps(content, indent=indent))
+
+
+def remove_partials(folder: str | Path) -> list[Path]:
+    """Delete what killed processes left half-written in a folder; no other may be writing there."""
+    found = sorted(Path(folder).glob(f'.*{MARK}*'))
+    for path in found:
+        path.unlink(missing_ok=True)
+    return found
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
