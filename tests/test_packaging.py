@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -26,16 +27,22 @@ print(cfg.model.backbone.type)
 
 
 @pytest.fixture(scope='module')
-def site(tmp_path_factory):
-    """The content of the wheel, as pip would install it."""
-    folder = tmp_path_factory.mktemp('packaging')
-    source = folder / 'source'
-    for name in ('mmeffvit', 'configs', 'tools', 'requirements'):
+def source(tmp_path_factory):
+    """A copy of the checkout."""
+    source = tmp_path_factory.mktemp('packaging') / 'source'
+    for name in ('mmeffvit', 'benchmarks', 'configs', 'tools', 'requirements'):
         ignore = shutil.ignore_patterns('__pycache__')
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
     for pattern in PACKAGED:
         for path in ROOT.glob(pattern):
             shutil.copy(path, source)
+    return source
+
+
+@pytest.fixture(scope='module')
+def site(source):
+    """The content of the wheel, as pip would install it."""
+    folder = source.parent
     command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation']
     subprocess.run([*command, '-w', folder, source], check=True, capture_output=True)
     (wheel,) = folder.glob('*.whl')
@@ -60,6 +67,16 @@ def test_package_holds_every_module_config_and_tool(site):
 def test_package_holds_nothing_else(site):
     assert {path.name.partition('-')[0] for path in site.iterdir()} == {'mmeffvit'}
     assert not list(site.rglob('*.pyc'))
+
+
+def test_source_distribution_holds_no_benchmarks(source):
+    command = [sys.executable, 'setup.py', '-q', 'sdist', '-d', source.parent]
+    subprocess.run(command, cwd=source, check=True, capture_output=True)
+    (archive,) = source.parent.glob('*.tar.gz')
+    with tarfile.open(archive) as content:
+        parts = {part for name in content.getnames() for part in Path(name).parts}
+    assert {'mmeffvit', 'configs', 'tools'} <= parts
+    assert 'benchmarks' not in parts
 
 
 def test_configs_are_inherited_from_the_installed_package(site, tmp_path):

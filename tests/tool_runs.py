@@ -75,8 +75,8 @@ test_cfg = dict()
 
 
 def run_tool(monkeypatch, name, *arguments):
-    """Run ``tools/<name>`` in this process; returns its exit code."""
-    monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
+    """Run ``tools/<name>``, or the script at an absolute path, in this process; its exit code."""
+    monkeypatch.setattr(sys, 'argv', [*map(str, (name, *arguments))])
     with pytest.raises(SystemExit) as exit_info:
         runpy.run_path(str(ROOT / 'tools' / name), run_name='__main__')
     return exit_info.value.code
@@ -90,7 +90,7 @@ def free_port():
 
 
 def start_tool(name, *arguments, cwd, path=(), environment=None):
-    """Run ``tools/<name>`` as a command of its own in ``cwd``.
+    """Run ``tools/<name>``, or the script at an absolute path, as a process of its own in ``cwd``.
 
     ``path`` is added to the module search path of the process. Python's and this package's own
     scripts come first on PATH, as in an active environment; ``environment`` adds variables.

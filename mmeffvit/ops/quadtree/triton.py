@@ -634,7 +634,7 @@ def _case(dtype: torch.dtype, D: int, K: int, kind: str, topk: int, masked: bool
     out.backward(torch.zeros_like(out))
 
 
-#: Calls whose kernels the check of the compiled code (``compile_kernels.py``) compiles.
+#: Calls whose kernels ``benchmarks/compile_kernels.py`` compiles.
 COMPILE_CASES = {
     f'{str(dtype)[6:]} D={D} K={K} kind={kind} topk={topk} masked={masked}': partial(
         _case, dtype, D, K, kind, topk, masked

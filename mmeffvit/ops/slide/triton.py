@@ -402,7 +402,7 @@ def _case(dtype: torch.dtype, D: int, kernel_size: int, mask_borders: bool) -> N
     out.backward(torch.zeros_like(out))
 
 
-#: Calls whose kernels the check of the compiled code (``compile_kernels.py``) compiles.
+#: Calls whose kernels ``benchmarks/compile_kernels.py`` compiles.
 COMPILE_CASES = {
     f'{str(dtype)[6:]} D={D} k={size} mask_borders={mask_borders}': partial(
         _case, dtype, D, size, mask_borders

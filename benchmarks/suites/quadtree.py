@@ -8,12 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from benchmarks.baselines import quadtree as baselines
+from benchmarks.harness import Case
 from mmeffvit.backbones import PVTv2, PyramidTransformer, QuadTreeTransformer
 from mmeffvit.backbones.pvt import PVTV2_ARCHS
 from mmeffvit.layers import QuadTreeAttention, SoftmaxAttention
 from mmeffvit.ops import quadtree_fine
-from tools.bench.baselines import quadtree as baselines
-from tools.bench.harness import Case
 
 #: Groups, queries, head width, keys kept: the shapes of a b0 to b2 at 224 and 512 px.
 FINE = (

@@ -10,11 +10,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from benchmarks import harness
+from benchmarks.models import find
+from benchmarks.report import Report
 from mmeffvit.analysis import input_shape
 from mmeffvit.analysis.models import test_time_forward
-from tools.bench import harness
-from tools.bench.models import find
-from tools.bench.report import Report
 
 #: Kinds of operations, by what PyTorch's profiler calls them.
 KINDS = {

@@ -13,10 +13,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from benchmarks.harness import Case
 from mmeffvit.analysis import count_complexity
 from mmeffvit.layers import LookupBlock, Mlp, SoftmaxAttention, TransformerBlock
 from mmeffvit.ops import resample_linear, use_backend
-from tools.bench.harness import Case
 
 DEPTH = 3
 WIDTH, HEADS = 768, 12

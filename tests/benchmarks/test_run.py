@@ -9,9 +9,9 @@ import torch
 from matplotlib.image import imread
 from tool_runs import ROOT, TINY_ARCH, run_tool
 
-from tools.bench import models, profiles
+from benchmarks import models, profiles
 
-TOOL = 'bench/run.py'
+TOOL = ROOT / 'benchmarks' / 'run.py'
 FAST = ('--rounds', 2)
 
 

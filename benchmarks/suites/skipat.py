@@ -12,11 +12,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from benchmarks.baselines.skipat import with_explicit_softmax
+from benchmarks.harness import Case
 from mmeffvit.backbones import SkipAtViT
 from mmeffvit.layers import Phi
 from mmeffvit.ops import use_backend
-from tools.bench.baselines.skipat import with_explicit_softmax
-from tools.bench.harness import Case
 
 #: Batch, height, width.
 IMAGES = ((8, 224, 224), (1, 224, 224), (1, 384, 384), (1, 512, 512), (1, 512, 2048))

@@ -8,10 +8,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from benchmarks.baselines.window import PublishedWindowAttention, as_published
+from benchmarks.harness import Case
 from mmeffvit.denoising import SkipUformer, SkipUniFormerUNet, Uformer, UniFormerUNet
 from mmeffvit.layers import WindowAttention
-from tools.bench.baselines.window import PublishedWindowAttention, as_published
-from tools.bench.harness import Case
 
 PLAIN = 'plain products'
 

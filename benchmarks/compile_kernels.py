@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Compile the Triton kernels for GPUs that need not be there, and check what the code uses.
 
-    tools/bench/compile_kernels.py                          # every op, sm_80, sm_90 and sm_100
-    tools/bench/compile_kernels.py quadtree --targets 90 --only 'K=8'
+    benchmarks/compile_kernels.py                          # every op, sm_80, sm_90 and sm_100
+    benchmarks/compile_kernels.py quadtree --targets 90 --only 'K=8'
 
 A kernel passes if it spills nothing (stack = 0), takes at most 128 registers per thread and
 multiplies on matrix units. The module triton.py of an op names in COMPILE_CASES calls of its
@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mmeffvit import ops
 from mmeffvit.utils.cli import UserError, run_cli

@@ -1,14 +1,14 @@
 #!/usr/bin/env python
 """Time and peak memory: our ops and layers against named baselines, and whole models.
 
-    tools/bench/run.py suites quadtree                     # one suite of comparisons
-    tools/bench/run.py suites quadtree slide --only fine   # cases whose name contains 'fine'
-    tools/bench/run.py suites all --json out.json --markdown out.md --plot ratios.png
-    tools/bench/run.py models quadtree_b0 pvtv2_b0 --sizes 224 512x2048 --modes eager compiled
-    tools/bench/run.py models configs/quadtree_b?_imagenet.py --batches 1 8 --plot models.png
-    tools/bench/run.py profile quadtree_b1 uformer_s --sizes 512   # shares of kinds of operations
+    benchmarks/run.py suites quadtree                     # one suite of comparisons
+    benchmarks/run.py suites quadtree slide --only fine   # cases whose name contains 'fine'
+    benchmarks/run.py suites all --json out.json --markdown out.md --plot ratios.png
+    benchmarks/run.py models quadtree_b0 pvtv2_b0 --sizes 224 512x2048 --modes eager compiled
+    benchmarks/run.py models configs/quadtree_b?_imagenet.py --batches 1 8 --plot models.png
+    benchmarks/run.py profile quadtree_b1 uformer_s --sizes 512   # shares of kinds of operations
 
-See the suites in tools/bench/suites; targets and measured figures are in tools/bench/RESULTS.md.
+See the suites in benchmarks/suites; targets and measured figures are in benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import harness, models, profiles
+from benchmarks.harness import Result, run_case
+from benchmarks.report import Report, check_outputs
 from mmeffvit.utils.cli import UserError, run_cli
-from tools.bench import harness, models, profiles
-from tools.bench.harness import Result, run_case
-from tools.bench.report import Report, check_outputs
 
 SUITES = Path(__file__).parent / 'suites'
 
@@ -138,7 +138,7 @@ def run_suites(args: argparse.Namespace) -> Report:
     results: list[Result] = []
     clock = harness.choose_clock(args.device, args.wall)
     for name in names:
-        cases = importlib.import_module(f'tools.bench.suites.{name}').cases()
+        cases = importlib.import_module(f'benchmarks.suites.{name}').cases()
         chosen = [make for label, make in cases.items() if args.only in label]
         for make in track(chosen, description=name, console=console):
             with torch.device(args.device):

@@ -8,9 +8,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from benchmarks.baselines import dualtoken as baselines
+from benchmarks.harness import Case
 from mmeffvit.backbones import DualTokenViT, LightViT, PVTv2
-from tools.bench.baselines import dualtoken as baselines
-from tools.bench.harness import Case
 
 #: Backbone, image side, batch.
 SIZES = (('tiny', 224, 1), ('tiny', 224, 8), ('small', 224, 1), ('small', 512, 1))

@@ -31,12 +31,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
+from benchmarks import harness
+from benchmarks.report import Report
 from mmeffvit.analysis import Complexity, find_model, input_shape
 from mmeffvit.analysis.flops import count_complexity
 from mmeffvit.analysis.models import test_time_forward
 from mmeffvit.utils.cli import UserError
-from tools.bench import harness
-from tools.bench.report import Report
 
 #: With their markers in drawings.
 MODES = {'eager': 'o', 'compiled': '^', 'deploy': 's'}
@@ -44,7 +44,7 @@ MEASURES = ('latency', 'training')
 DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
 #: Largest relative difference from eager; top-k flips where scores tie within rounding.
 TOLERANCE = 5e-2
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 COLUMNS = (
     'model', 'mode', 'measure', 'input', 'dtype', 'device', 'params (M)', 'FLOPs (G)', 'median ms',
     'spread', 'images/s', 'peak MiB', 'of matmul', 'error',

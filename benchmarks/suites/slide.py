@@ -9,11 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from benchmarks.baselines import slide as baselines
+from benchmarks.harness import Case
 from mmeffvit.backbones import SlideSwin, SwinTransformer
 from mmeffvit.layers import SlideAttention
 from mmeffvit.ops import slide_attention
-from tools.bench.baselines import slide as baselines
-from tools.bench.harness import Case
 
 #: Heads, head width, side of the map, window.
 OPS = ((2, 32, 56, 3), (4, 32, 28, 3), (2, 32, 56, 5), (2, 32, 56, 7))
