@@ -108,8 +108,22 @@ def benchmark(
     measures: Sequence[str],
     rounds: int,
     wall: bool,
+    before_timing: Callable[[], object] = lambda: None,
 ) -> Report:
     """Measure models.
+
+    Args:
+        names (Sequence[str]): Models.
+        sizes (Sequence[tuple[int, ...]]): Of the input, without batch and channels.
+        batches (Sequence[int]): Images in a batch.
+        dtypes (Sequence[str]): Of :data:`DTYPES`.
+        devices (Sequence[str]): PyTorch's names.
+        modes (Sequence[str]): Of :data:`MODES`.
+        measures (Sequence[str]): Of :data:`MEASURES`.
+        rounds (int): Timed rounds.
+        wall (bool): The wall's time on CPUs too.
+        before_timing (Callable): Called when all candidates of a setting are compiled and compared,
+            before they are timed.
 
     Raises:
         UserError: If a model, device or size does not exist or fit, before anything is measured.
@@ -135,7 +149,7 @@ def benchmark(
         hardware = (setting.device, setting.dtype)
         if hardware not in speeds:
             speeds[hardware] = harness.matmul_speed(setting.device, DTYPES[setting.dtype], clock)
-        _measure(setting, group, models, rounds, clock)
+        _measure(setting, group, models, rounds, clock, before_timing)
         entries += group
     environment = harness.environment()
     for (device, dtype), speed in speeds.items():
@@ -181,6 +195,7 @@ def _measure(
     models: dict[str, nn.Module],
     rounds: int,
     clock: harness.Clock,
+    before_timing: Callable[[], object],
 ) -> None:
     x = torch.rand(setting.shape, device=setting.device)
     torch.compiler.reset()  # the last group's models do not come again
@@ -191,8 +206,8 @@ def _measure(
         try:
             run = _make_run(model, entry.mode, setting, x)
             outputs = run()
-        except (RuntimeError, ValueError) as error:
-            entry.failure = str(error).splitlines()[0]
+        except Exception as error:  # compilers raise what they like; the others are still measured
+            entry.failure = (str(error) or type(error).__name__).splitlines()[0]
             continue
         if setting.measure == 'latency':
             entry.error = harness.difference(outputs, expected.setdefault(entry.model, outputs))
@@ -200,6 +215,7 @@ def _measure(
                 entry.failure = f'it differs from eager by {entry.error:.0e}'
                 continue
         runs[index] = run
+    before_timing()
     for index, measured in harness.measure(runs, rounds, clock, setting.device).items():
         group[index].measured = measured
     for model in models.values():

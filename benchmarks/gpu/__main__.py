@@ -18,7 +18,7 @@ from benchmarks.gpu.records import LOG, Recorder
 
 ROOT = Path(__file__).parents[2]
 #: Part to the largest share of the remaining time that it may take.
-PARTS = {'kernels': 0.4, 'models': 0.35, 'figures': 0.6, 'networks': 1.0}
+PARTS = {'kernels': 0.4, 'models': 0.35, 'figures': 0.6, 'networks': 0.6, 'compiled': 1.0}
 #: Seconds kept for writing the results.
 RESERVE = 8
 TESTS = {'kernels': 'tests/ops/triton', 'models': 'tests/backbones/test_devices.py'}

@@ -22,6 +22,8 @@ from benchmarks.gpu.records import Recorder
 from mmeffvit.ops import quadtree_fine, slide_attention
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float32': torch.float32}
+#: Largest relative difference of an output from the torch path's in float32.
+TOLERANCE = 3e-2
 #: Batch times heads, queries, head width, candidates, kept for the next level.
 FINE = ((64, 3136, 64, 8, 0), (64, 3136, 64, 8, 8), (128, 784, 64, 8, 0), (64, 3136, 64, 32, 0))
 #: Batch, heads, head width, side of the map, window.
@@ -55,10 +57,15 @@ def main() -> None:
             recorder.write('operator', name=make.__name__, shape=shape, failure='no time left')
             continue
         name, leaves, candidates, cost = make(*shape, DTYPES[dtype], args.device)
+        expected = candidates['torch'](*(x.float() for x in leaves))
         for candidate, run in candidates.items():
             found = dict(name=name, shape=shape, dtype=dtype, candidate=candidate)
             try:
+                error = harness.difference([run(*leaves).float()], [expected])
+                if not error <= TOLERANCE:
+                    raise AssertionError(f'differs from the torch path by {error:.1e}')
                 found |= measure(run, leaves, cost, ceilings, args.device)
+                found['error'] = error
             except Exception as error:  # one candidate that fails leaves the others
                 found['failure'] = f'{type(error).__name__}: {error}'[:600]
             recorder.write('operator', **found)

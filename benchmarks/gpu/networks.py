@@ -1,9 +1,10 @@
-"""Throughput and memory of models on a GPU: eager before compiled, the most wanted first."""
+"""Throughput and memory of models on a GPU, the most wanted first."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,60 +20,72 @@ GROUPS = (
     ('quadtree_b1', 'lookupvit_base', 'dualtoken_small'),
     ('uformer_t',),
 )
+QUICK_GROUPS = (('quadtree_b0', 'pvtv2_b0'),)
 #: Images in a batch, and side: large enough that a GPU, not Python, is measured.
 BATCH, SIDE, ROUNDS = 128, 224, 5
+#: Seconds that a group may take.
+GROUP_SECONDS = 20
+
+
+def parse_args(description: str) -> argparse.Namespace:
+    """Parse the options of a part."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('--device', default='cuda')
+    parser.add_argument('--log', type=Path, required=True, help='append findings to this file')
+    parser.add_argument('--seconds', type=float, required=True, help='start nothing after this')
+    parser.add_argument('--quick', action='store_true', help='tiny problems, to try the script')
+    parser.add_argument('--group', type=int, help='measure this group only')
+    parser.add_argument('--measure', choices=models.MEASURES)
+    parser.add_argument('--meeting', type=Path, help='folder in which processes meet')
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Measure group by group until the time is used."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--device', default='cuda')
-    parser.add_argument('--log', type=Path, required=True)
-    parser.add_argument('--seconds', type=float, required=True)
-    parser.add_argument('--quick', action='store_true')
-    args = parser.parse_args()
+    """Measure group by group, eager, until the time is used."""
+    args = parse_args(__doc__)
     end = time.monotonic() + args.seconds
     recorder = Recorder(args.log)
-    groups, batch, side = GROUPS, BATCH, SIDE
-    if args.quick:
-        groups, batch, side = (('quadtree_b0', 'pvtv2_b0'),), 1, 32
-    for mode in ('eager',) if args.quick else ('eager', 'compiled'):
-        for measure in models.MEASURES:
-            for group in groups:
-                left = end - time.monotonic()
-                # Compiling a group takes a minute or more, and is lost if it is cut off.
-                if left < (20 if mode == 'eager' else 60) and not args.quick:
-                    recorder.write('network', model=group[0], mode=mode, measure=measure,
-                                   failure='no time left')  # fmt: skip
-                    continue
-                names = group if mode == 'eager' else group[:2]
-                run_group(names, mode, measure, batch, side, args.device, recorder)
+    for measure in models.MEASURES:
+        for group in QUICK_GROUPS if args.quick else GROUPS:
+            if time.monotonic() + GROUP_SECONDS > end:
+                shared = dict(model=group[0], mode='eager', measure=measure)
+                recorder.write('network', **shared, failure='no time left')
+                continue
+            measure_group(group, measure, args, recorder)
 
 
-def run_group(names, mode, measure, batch, side, device, recorder) -> None:
+def measure_group(
+    names: Sequence[str],
+    measure: str,
+    args: argparse.Namespace,
+    recorder: Recorder,
+    *,
+    modes: Sequence[str] = ('eager',),
+    batch: int = BATCH,
+    before_timing: Callable[[], object] = lambda: None,
+) -> None:
     """Measure models in turn; what fails is recorded."""
     start = time.monotonic()
     try:
         found = models.benchmark(
             names,
-            sizes=[(side, side)],
-            batches=[batch],
+            sizes=[(32, 32) if args.quick else (SIDE, SIDE)],
+            batches=[1 if args.quick else batch],
             dtypes=['bfloat16'],
-            devices=[device],
-            modes=('eager', 'compiled') if mode == 'compiled' else (mode,),
+            devices=[args.device],
+            modes=modes,
             measures=[measure],
-            rounds=ROUNDS,
+            rounds=2 if args.quick else ROUNDS,
             wall=True,
-        )
+            before_timing=before_timing,
+        ).records
     except Exception as error:  # what fails leaves the other groups
-        recorder.write('network', model=', '.join(names), mode=mode, measure=measure,
-                       failure=f'{type(error).__name__}: {error}'[:600])  # fmt: skip
-        return
-    finally:
-        if device.startswith('cuda'):
-            torch.cuda.empty_cache()
+        failure = f'{type(error).__name__}: {error}'[:600]
+        found = [dict(model=', '.join(names), mode=modes[-1], measure=measure, failure=failure)]
+    if args.device.startswith('cuda'):
+        torch.cuda.empty_cache()
     seconds = round(time.monotonic() - start, 1)
-    for record in found.records:
+    for record in found:
         recorder.write('network', **record, group_seconds=seconds)
 
 

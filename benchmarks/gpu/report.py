@@ -14,6 +14,9 @@ from matplotlib.figure import Figure
 from benchmarks.gpu import records
 from benchmarks.harness import environment as process_environment
 
+#: Failed tests that the Markdown lists; the JSON holds all.
+LISTED = 15
+
 
 def environment(device: str) -> dict[str, str]:
     """Card, driver and versions."""
@@ -47,7 +50,8 @@ def write(out: Path) -> str:
         parts.append(_operators(by_kind.get('ceiling', []), by_kind['operator']))
     if 'network' in by_kind:
         parts.append(_networks(by_kind['network']))
-    parts.append(_targets(by_kind.get('operator', []), by_kind.get('network', [])))
+    if 'operator' in by_kind or 'network' in by_kind:
+        parts.append(_targets(by_kind.get('operator', []), by_kind.get('network', [])))
     text = '\n\n'.join([*parts, ' · '.join(_versions(by_kind))]) + '\n'
     (out / 'results.md').write_text(text)
     _draw(by_kind, out / 'results.png')
@@ -91,9 +95,13 @@ def _tests(tests: list[dict]) -> str:
         rows.append([function, dtype, *count.values(), *errors])
     head = ['test', 'dtype', 'passed', 'failed', 'skipped', 'worst value', 'worst gradient']
     failures = [t for t in tests if t['outcome'] == 'failed']
-    lines = [f'- {t["name"]}: {t["message"].strip()[:300]}' for t in failures[:40]]
-    more = [f'- and {len(failures) - 40} more'] if len(failures) > 40 else []
+    lines = [f'- {t["name"]}: {_line(t["message"])}' for t in failures[:LISTED]]
+    more = [f'- and {len(failures) - LISTED} more'] if len(failures) > LISTED else []
     return '\n'.join(['## Tests\n', _table(head, rows), '', *lines, *more])
+
+
+def _line(message: str) -> str:
+    return ' '.join(message.split())[:200]
 
 
 def _operators(ceilings: list[dict], operators: list[dict]) -> str:
@@ -103,17 +111,17 @@ def _operators(ceilings: list[dict], operators: list[dict]) -> str:
     for o in operators:
         label = [o['name'], o['shape'], o.get('dtype', ''), o.get('candidate', '')]
         if 'failure' in o:
-            rows.append([*label, *[''] * 7, o['failure'][:80].replace('\n', ' ')])
+            rows.append([*label, *[''] * 7, _line(o['failure'])])
             continue
         graph = o['forward_graph']
         rows.append([
             *label, _us(o['forward']), '' if graph is None else _us(graph), _us(o['floor']),
             f'{100 * o["bandwidth_share"]:.0f}%/{100 * o["rate_share"]:.0f}%', _us(o['backward']),
-            f'{o["peak_both"] / 2**20:.0f}', f'{o["saved"] / 2**20:.1f}', '',
+            f'{o["peak_both"] / 2**20:.0f}', f'{o["saved"] / 2**20:.1f}', f'{o["error"]:.0e}',
         ])  # fmt: skip
     head = [
         'operator', 'shape', 'dtype', 'candidate', 'fwd us', 'graph us', 'floor us',
-        'of copy/product', 'bwd us', 'peak MiB', 'saved MiB', '',
+        'of copy/product', 'bwd us', 'peak MiB', 'saved MiB', 'error',
     ]  # fmt: skip
     return '\n'.join([f'## Operators\n\nCeilings: {limits}\n', _table(head, rows)])
 
@@ -127,7 +135,7 @@ def _networks(networks: list[dict]) -> str:
     for n in networks:
         label = [n['model'], n['mode'], n['measure']]
         if 'failure' in n:
-            rows.append([*label, '', '', '', n['failure'][:80].replace('\n', ' ')])
+            rows.append([*label, '', '', '', _line(n['failure'])])
             continue
         shape = 'x'.join(map(str, n['shape']))
         speed, peak = f'{n["images_per_second"]:.0f}', f'{n["peak"] / 2**20:.0f}'

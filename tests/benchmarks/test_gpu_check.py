@@ -30,7 +30,12 @@ def test_targets_and_failures_are_reported(tmp_path, recorder):
         values=0.25, gradients=0.5))  # fmt: skip
     shared = dict(name='QuadTree fine level, topk=0', shape=(64, 3136, 64, 8, 0), dtype='bfloat16')
     measured = dict(
-        forward_graph=None, floor=2e-5, bandwidth_share=0.5, rate_share=0.1, peak_both=2**20
+        forward_graph=None,
+        floor=2e-5,
+        bandwidth_share=0.5,
+        rate_share=0.1,
+        peak_both=2**20,
+        error=0.0,
     )
     for candidate, seconds, saved in (('triton', 8e-5, 2**20), ('(a) per-query', 2e-3, 2**26)):
         recorder.write('operator', **shared, **measured, candidate=candidate, forward=seconds,
