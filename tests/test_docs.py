@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from doc_pages import DOCS, commands, read_blocks, write_files
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from tool_runs import ROOT
+
+from helpers.doc_pages import DOCS, commands, read_blocks, write_files
+from helpers.tool_runs import ROOT
 
 PAGES = sorted(DOCS.glob('*.md'))
 #: What is not a script of ours, and not checked.

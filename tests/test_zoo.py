@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 from safetensors.torch import save_file
-from zoo_models import SMALLEST
 
+from helpers.models import SMALLEST
 from mmeffvit import get_model, list_models
 from mmeffvit.analysis import input_shape
 from mmeffvit.backbones import PyramidTransformer

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from tool_runs import TINY_ARCH, run_tool
 from torch import nn
 
+from helpers.tool_runs import TINY_ARCH, run_tool
 from mmeffvit.analysis.attention_maps import draw_sheet, explain, image_area
 from mmeffvit.backbones import (
     CSWinTransformer,

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from zoo_models import SMALLEST
 
+from helpers.models import SMALLEST
 from mmeffvit import get_model
 from mmeffvit.analysis import count_complexity, count_model, input_shape
 from mmeffvit.layers import (

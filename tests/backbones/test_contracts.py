@@ -8,9 +8,9 @@ import signal
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
-from tiny_models import BACKBONES, DENOISERS, MODELS, outputs, tiny_input, tiny_model
 from torch import nn
 
+from helpers.models import BACKBONES, DENOISERS, MODELS, outputs, tiny_input, tiny_model
 from mmeffvit import backbones
 
 #: No multiples of anything, so that every padding is in the graph. The framework traces anew where

@@ -4,16 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.models import num_parameters
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import DualTokenViT
 from mmeffvit.necks import TokenPooling
 
 SMALLEST = dict(embed_dims=(8, 16, 32), depths=(2, 2, 2))
 NUM_CLASSES = 1000
-
-
-def size_of(module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def classifier(**options) -> nn.Sequential:
@@ -57,18 +54,18 @@ def smallest(**options) -> DualTokenViT:
 def test_parameters(arch, token_mlp, whole, stages, dense):
     model = classifier(arch=arch, token_mlp=token_mlp)
     backbone = model[0]
-    assert size_of(model) == whole
-    assert size_of(backbone.stem) == {'tiny': 12_000, 'small': 20_608}[arch]
+    assert num_parameters(model) == whole
+    assert num_parameters(backbone.stem) == {'tiny': 12_000, 'small': 20_608}[arch]
     assert backbone.global_token.numel() == {'tiny': 2_352, 'small': 3_136}[arch]
-    assert tuple(size_of(stage) for stage in backbone.stages) == stages
-    assert size_of(DualTokenViT(arch, token_mlp=token_mlp)) == dense
+    assert tuple(num_parameters(stage) for stage in backbone.stages) == stages
+    assert num_parameters(DualTokenViT(arch, token_mlp=token_mlp)) == dense
 
 
 def test_parameters_of_blocks_and_merges():
     mix, mlp = DualTokenViT('small'), DualTokenViT('small', token_mlp='mlp')
-    blocks = [[size_of(stage.blocks[0]) for stage in model.stages] for model in (mix, mlp)]
+    blocks = [[num_parameters(stage.blocks[0]) for stage in model.stages] for model in (mix, mlp)]
     assert blocks == [[177_491, 418_323, 1_106_067], [179_201, 432_385, 1_169_409]]
-    assert [size_of(stage.merge) for stage in mix.stages[1:]] == [49_792, 197_888]
+    assert [num_parameters(stage.merge) for stage in mix.stages[1:]] == [49_792, 197_888]
 
 
 @pytest.mark.parametrize(
@@ -84,7 +81,7 @@ def test_parameters_of_blocks_and_merges():
     ],
 )
 def test_parameters_of_the_ablations(options, expected):
-    assert size_of(classifier(arch='small', **options)) == expected
+    assert num_parameters(classifier(arch='small', **options)) == expected
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 
 import pytest
-from goldens import load_golden, recipe, relative_error
 from torch import nn
 
+from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.checkpoints import convert
 from mmeffvit.necks import TokenPooling
 from mmeffvit.registry import MODELS

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers.models import num_parameters
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import LightViT
 from mmeffvit.layers import LightViTAttention, WindowAttention
@@ -18,7 +19,7 @@ SMALLEST = dict(embed_dims=(8, 16, 32), depths=(1, 1, 1), num_heads=(2, 2, 4))
 def test_parameters(arch, millions):
     backbone = LightViT(arch, out_type='raw')
     neck = TokenPooling(backbone.norm.normalized_shape[0])
-    params = sum(p.numel() for m in (backbone, neck) for p in m.parameters()) + 1281 * 1000
+    params = num_parameters(backbone, neck) + 1281 * 1000
     assert round(params / 1e6, 1) == millions
 
 

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from helpers.models import num_parameters
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import LookupViT, VisionTransformer
 from mmeffvit.ops import use_backend
@@ -35,15 +36,11 @@ def _on_meta(*args, **kwargs):
         return LookupViT(*args, **kwargs)
 
 
-def _count(model):
-    return sum(p.numel() for p in model.parameters())
-
-
 @pytest.mark.parametrize('arch', PARAMS)
 def test_parameters(arch):
     model = _on_meta(arch, out_type='pooled')
     heads = 2 * (model.position.weight.shape[2] + 1) * CLASSES
-    assert (_count(model), _count(model) + heads) == PARAMS[arch]
+    assert (num_parameters(model), num_parameters(model) + heads) == PARAMS[arch]
 
 
 def test_parameters_of_the_options():
@@ -53,7 +50,7 @@ def test_parameters_of_the_options():
         (dict(p2l_out_proj=True), 137_024_720),
         (dict(share_mhbc=True), 90_886_736),
     ):
-        assert _count(_on_meta('base', out_type='pooled', **options)) + heads == wanted
+        assert num_parameters(_on_meta('base', out_type='pooled', **options)) + heads == wanted
 
 
 @pytest.mark.parametrize(

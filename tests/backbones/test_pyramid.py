@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers.models import num_parameters
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import PVT, PVTv2, PyramidTransformer, QuadTreeTransformer
 
@@ -13,17 +14,13 @@ TINY['mlp_ratios'] = (2, 2, 2, 2)
 MODELS = {'pvt': PVT, 'pvtv2': PVTv2, 'quadtree': QuadTreeTransformer}
 
 
-def params(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
 @pytest.mark.parametrize(
     'arch, expected',
     [('b0', 3332468), ('b1', 13144788), ('b2', 24559015), ('b3', 45751999), ('b4', 63683997)],
 )
 def test_quadtree_parameters(arch, expected):
     with torch.device('meta'):
-        assert params(QuadTreeTransformer(arch)) == expected
+        assert num_parameters(QuadTreeTransformer(arch)) == expected
 
 
 @pytest.mark.parametrize(
@@ -39,7 +36,7 @@ def test_quadtree_parameters(arch, expected):
 )
 def test_quadtree_parameters_with_a_classifier(arch, kind, head, expected):
     with torch.device('meta'):
-        assert params(QuadTreeTransformer(arch, kind=kind)) + head == expected
+        assert num_parameters(QuadTreeTransformer(arch, kind=kind)) + head == expected
 
 
 @pytest.mark.parametrize(
@@ -61,7 +58,7 @@ def test_quadtree_multiply_adds_at_detection_size():
 def test_published_size_of_pvtv2():
     """25.4 M with the classifier of 513,000 parameters."""
     with torch.device('meta'):
-        assert params(PVTv2('b2')) + 513000 == 25362856
+        assert num_parameters(PVTv2('b2')) + 513000 == 25362856
 
 
 @pytest.mark.parametrize('name', MODELS)

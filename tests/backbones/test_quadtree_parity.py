@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from goldens import load_golden, recipe
 from torch import Tensor
 
+from helpers.goldens import load_golden, recipe
 from mmeffvit.checkpoints import convert
 from mmeffvit.registry import MODELS
 

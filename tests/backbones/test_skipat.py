@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from goldens import load_golden, recipe, relative_error
 
+from helpers.goldens import load_golden, recipe, relative_error
+from helpers.models import num_parameters
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import PVT, SkipAtPVT, SkipAtViT, VisionTransformer
 from mmeffvit.checkpoints import convert
@@ -15,10 +16,6 @@ SMALL = dict(embed_dims=16, depth=6, num_heads=2)
 SMALL_PYRAMID = dict(
     embed_dims=(8, 8, 16, 16), depths=(3, 4, 1, 2), num_heads=(1, 2, 2, 4), mlp_ratios=(2,) * 4
 )
-
-
-def _params(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 def _small(**options) -> SkipAtViT:
@@ -46,7 +43,7 @@ def test_params_are_those_that_the_authors_code_uses(arch, skipped, plain):
     with torch.device('meta'):
         models = SkipAtViT(arch), SkipAtViT(arch, ())
     head = (models[0].norm.weight.numel() + 1) * 1000
-    assert [_params(model) + head for model in models] == [skipped, plain]
+    assert [num_parameters(model) + head for model in models] == [skipped, plain]
 
 
 @pytest.mark.parametrize(

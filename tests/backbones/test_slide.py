@@ -6,8 +6,9 @@ import copy
 
 import pytest
 import torch
-from goldens import load_golden
 
+from helpers.goldens import load_golden
+from helpers.models import num_parameters
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import SlideCSwin, SlidePVT, SlidePVTv2, SlideSwin, SwinTransformer
 from mmeffvit.layers import SlideAttention
@@ -18,10 +19,6 @@ TINY_PYRAMID = dict(
 )
 #: Classifier of 1000 classes, and what PVT's class token adds: itself, a position, its norm.
 HEAD = 1000
-
-
-def _params(model: torch.nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize(
@@ -39,14 +36,14 @@ def test_slide_swin_has_the_size_and_cost_of_the_authors_code(arch, stages, para
     with torch.device('meta'):
         model = SlideSwin(arch, num_slide_stages=stages, out_indices=3)
     head = (model.norms['3'].weight.numel() + 1) * HEAD
-    assert _params(model) + head == params
+    assert num_parameters(model) + head == params
     assert count_complexity(model).macs == pytest.approx(gmacs * 1e9, rel=0.001)
 
 
 def test_windows_of_56_pixels():
     with torch.device('meta'):
         model = SlideSwin('tiny', window_size=(7, 7, 14, 7), out_indices=3)
-    assert _params(model) + 769 * HEAD == 28348834
+    assert num_parameters(model) + 769 * HEAD == 28348834
     assert count_complexity(model).macs == pytest.approx(4.697e9, rel=0.001)
 
 
@@ -63,7 +60,9 @@ def test_slide_pvt_has_the_published_size_and_cost(arch, params, gmacs):
     with torch.device('meta'):
         model = SlidePVT(arch)
     class_token = 512 + 512 + 2 * 512
-    assert (_params(model) + class_token + 513 * HEAD) / 1e6 == pytest.approx(params, abs=5e-4)
+    assert (num_parameters(model) + class_token + 513 * HEAD) / 1e6 == pytest.approx(
+        params, abs=5e-4
+    )
     assert count_complexity(model).macs == pytest.approx(gmacs * 1e9, rel=0.01)
 
 
@@ -82,7 +81,7 @@ def test_slide_pvtv2_has_the_published_size_and_cost(arch, params, gmacs):
     with torch.device('meta'):
         model = SlidePVTv2(arch)
     head = (model.stages[-1].norm.weight.numel() + 1) * HEAD
-    assert (_params(model) + head) / 1e6 == pytest.approx(params, abs=6e-4)
+    assert (num_parameters(model) + head) / 1e6 == pytest.approx(params, abs=6e-4)
     assert count_complexity(model).macs == pytest.approx(gmacs * 1e9, rel=0.002)
 
 
@@ -94,7 +93,7 @@ def test_slide_cswin_is_near_the_published_size_and_cost(arch, stages, params, g
     with torch.device('meta'):
         model = SlideCSwin(arch, num_slide_stages=stages)
     head = (model.stages[-1].norm.weight.numel() + 1) * HEAD
-    assert (_params(model) + head) / 1e6 == pytest.approx(params, abs=0.7)
+    assert (num_parameters(model) + head) / 1e6 == pytest.approx(params, abs=0.7)
     assert count_complexity(model).macs == pytest.approx(gmacs * 1e9, rel=0.015)
 
 

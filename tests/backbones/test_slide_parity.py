@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from goldens import load_golden, recipe, relative_error
 from torch import Tensor, nn
 
+from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.checkpoints import convert
 from mmeffvit.registry import MODELS
 

@@ -1,5 +1,6 @@
 import pytest
-from tool_runs import ROOT, start_tool
+
+from helpers.tool_runs import ROOT, start_tool
 
 pytest.importorskip('triton')
 

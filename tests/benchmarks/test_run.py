@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 from matplotlib.image import imread
-from tool_runs import ROOT, TINY_ARCH, run_tool
 
 from benchmarks import models, profiles
+from helpers.tool_runs import ROOT, TINY_ARCH, run_tool
 
 TOOL = ROOT / 'benchmarks' / 'run.py'
 FAST = ('--rounds', 2)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from goldens import load_golden, recipe
 from mmengine import Config
 
 import mmeffvit  # noqa: F401  (makes `_base_ = 'mmpretrain::…'` resolvable)
+from helpers.goldens import load_golden, recipe
 from mmeffvit.backbones import DualTokenViT
 from mmeffvit.checkpoints import convert
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from config_inputs import BATCHES, TRAIN_SIZE
 from mmengine import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 
 import mmeffvit  # noqa: F401  (makes `_base_ = 'mmseg::…'` resolvable)
+from helpers.config_inputs import BATCHES, TRAIN_SIZE
 
 CONFIGS = sorted(Path(__file__).parents[2].glob('configs/*.py'))
 #: One config per framework runs by default, the rest behind the marker.

@@ -4,8 +4,8 @@ import json
 import cv2
 import numpy as np
 import pytest
-from conftest import SHAPES
 
+from conftest import SHAPES
 from mmeffvit.datasets.shapes import CLASSES, TASKS, ShapesConfig, make_shapes
 from mmeffvit.datasets.shapes.polygons import mask_to_polygons, signed_area
 from mmeffvit.datasets.shapes.scene import draw_clip, draw_scene

@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from goldens import load_golden, recipe, relative_error
 
+from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.checkpoints import convert, unwrap
 from mmeffvit.checkpoints.keymap import Conversion, apply_rules
 from mmeffvit.checkpoints.uformer import UFORMER

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from goldens import load_golden, recipe, relative_error
 
+from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.analysis import count_complexity
 from mmeffvit.checkpoints import convert
 from mmeffvit.denoising.uniformer import (

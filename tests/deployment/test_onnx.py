@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny_models import CLIP, MODELS, tiny_input, tiny_model
-from tool_runs import ROOT, run_tool
 from torch import nn
 
+from helpers.models import CLIP, MODELS, tiny_input, tiny_model
+from helpers.tool_runs import ROOT, run_tool
 from mmeffvit.deployment import check_onnx, export_onnx, exportable
 
 TOOL = 'deployment/export_onnx.py'

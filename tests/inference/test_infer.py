@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine import Config
-from tool_runs import ROOT, TINY_ARCH, TINY_DETECTOR, run_tool
 
+from helpers.tool_runs import ROOT, TINY_ARCH, TINY_DETECTOR, run_tool
 from mmeffvit.analysis import build_model
 from mmeffvit.inference import build_predictor
 from mmeffvit.utils.images import read_image, read_upright, write_image

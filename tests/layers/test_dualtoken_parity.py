@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from goldens import load_golden, recipe, relative_error
 
+from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.checkpoints.dualtoken import DUALTOKEN
 from mmeffvit.checkpoints.keymap import Conversion, apply_rules
 from mmeffvit.layers import BiDimMlp, ConvStem, DualPatchMerging, DualTokenBlock

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from goldens import load_golden, recipe, relative_error
 
+from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.layers import Carrier, Phi, SkipAttention
 from mmeffvit.layers.phi import eca_kernel_size
 

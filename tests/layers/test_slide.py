@@ -6,9 +6,10 @@ import copy
 
 import pytest
 import torch
-from goldens import load_golden, recipe, relative_error
 from torch import nn
 
+from helpers.goldens import load_golden, recipe, relative_error
+from helpers.models import num_parameters
 from mmeffvit.layers import SlideAttention
 
 CASES = (
@@ -50,7 +51,7 @@ def test_every_recorded_case_is_checked():
 def test_parity_with_the_authors_module(name, deploy):
     gold = _golden_cases()[name]
     layer, x, grid = _refilled(gold)
-    assert sum(p.numel() for p in layer.parameters()) == gold['params']['all']
+    assert num_parameters(layer) == gold['params']['all']
     trainable = sum(p.numel() for p in layer.parameters() if p.requires_grad)
     assert trainable == gold['params']['trainable']
     if deploy:

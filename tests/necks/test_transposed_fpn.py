@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from goldens import load_golden, recipe, relative_error
 
+from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.necks import TransposedFPN
 
 

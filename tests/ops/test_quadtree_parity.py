@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from goldens import load_golden, recipe
 from torch import Tensor
 
+from helpers.goldens import load_golden, recipe
 from mmeffvit.ops import from_quad, map_to_tokens, quadtree_attention, quadtree_fine, to_quad
 
 CASES = [

@@ -2,8 +2,9 @@ import json
 import os
 
 import pytest
+
 from conftest import SHAPES
-from tool_runs import ROOT, start_tool
+from helpers.tool_runs import ROOT, start_tool
 
 pytestmark = pytest.mark.slow
 

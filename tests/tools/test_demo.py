@@ -2,8 +2,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 import cv2
 import pytest
+
 from conftest import SHAPES
-from tool_runs import ROOT, TINY_DETECTOR
+from helpers.tool_runs import ROOT, TINY_DETECTOR
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import pytest
-from tool_runs import ROOT, run_tool
+
+from helpers.tool_runs import ROOT, run_tool
 
 TOOL = 'analysis_tools/get_flops.py'
 

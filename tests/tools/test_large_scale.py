@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from doc_pages import DOCS, write_files
-from tool_runs import ROOT, TINY_CLASSIFIER, free_port, run_tool, start_tool
+
+from helpers.doc_pages import DOCS, write_files
+from helpers.tool_runs import ROOT, TINY_CLASSIFIER, free_port, run_tool, start_tool
 
 # States are moved to the CPU by default, and lost where they are there already.
 SHARDED = f"""

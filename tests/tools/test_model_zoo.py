@@ -7,8 +7,8 @@ import runpy
 import pytest
 import yaml
 from mmengine import Config
-from tool_runs import ROOT
 
+from helpers.tool_runs import ROOT
 from mmeffvit.analysis import count_config
 
 ENTRIES = [

@@ -4,7 +4,8 @@ import json
 
 import pytest
 import torch
-from tool_runs import TINY_CLASSIFIER, TINY_DETECTOR, start_tool
+
+from helpers.tool_runs import TINY_CLASSIFIER, TINY_DETECTOR, start_tool
 
 pytestmark = pytest.mark.slow
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 from mmengine.config import Config
-from tool_runs import ROOT, run_tool
+
+from helpers.tool_runs import ROOT, run_tool
 
 COCO = ROOT / 'configs/retinanet_quadtree_b2_coco.py'
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import pytest
 import torch
 from torch import Tensor
-from triton_runs import DEVICE, needs_triton
 
+from helpers.triton_runs import DEVICE, needs_triton
 from mmeffvit.ops import quadtree_attention, quadtree_fine, use_backend
 
 pytestmark = needs_triton

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from triton_runs import DEVICE, needs_triton
 
+from helpers.triton_runs import DEVICE, needs_triton
 from mmeffvit.layers import SlideAttention
 from mmeffvit.ops import slide, slide_attention, use_backend
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-DOCS = Path(__file__).parents[1] / 'docs'
+DOCS = Path(__file__).parents[2] / 'docs'
 _BLOCK = re.compile(
     r'^(?:<!-- (?P<mark>file|not run): (?P<value>.+?) -->\n)?```(?P<language>bash|python)\n'
     r'(?P<text>.*?)^```$',

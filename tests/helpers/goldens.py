@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
-GOLDENS = Path(os.environ.get('MMEFFVIT_GOLDENS', Path(__file__).parents[2] / 'shared' / 'goldens'))
+GOLDENS = Path(os.environ.get('MMEFFVIT_GOLDENS', Path(__file__).parents[3] / 'shared' / 'goldens'))
 
 
 def load_golden(name: str) -> dict:

@@ -1,4 +1,4 @@
-"""The smallest model of every family, for what holds for all of them."""
+"""The smallest published model of every family, and a much smaller one for what is slow."""
 
 from __future__ import annotations
 
@@ -9,6 +9,14 @@ from torch import Tensor, nn
 
 from mmeffvit import backbones
 from mmeffvit.denoising import SkipUformer, SkipUniFormerUNet, Uformer, UniFormerUNet
+from mmeffvit.registry import MODELS as REGISTRY
+
+REGISTRY.import_from_location()
+
+#: Names of the first model of every class, its smallest.
+SMALLEST = [
+    next(iter(vars(cls)['zoo'])) for cls in REGISTRY.module_dict.values() if vars(cls).get('zoo')
+]
 
 PYRAMID = dict(
     embed_dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2), depths=(1, 1, 1, 1)
@@ -73,3 +81,8 @@ def outputs(model: nn.Module, inputs: Tensor) -> list[Tensor]:
     with torch.no_grad():
         out = model(inputs)
     return [out] if isinstance(out, Tensor) else list(out)
+
+
+def num_parameters(*modules: nn.Module) -> int:
+    """Number of parameters of modules that share none."""
+    return sum(p.numel() for module in modules for p in module.parameters())
