@@ -9,11 +9,11 @@ from functools import cache
 
 import pytest
 import torch
-from relative_errors import relative_error, wave
 from torch import Tensor, nn
-from triton_runs import DEVICE
-from zoo_models import SMALLEST
 
+from helpers.models import SMALLEST
+from helpers.relative_errors import relative_error, wave
+from helpers.triton_runs import DEVICE
 from mmeffvit import get_model
 
 SIZE = (97, 71)

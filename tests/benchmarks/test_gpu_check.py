@@ -9,9 +9,9 @@ import sys
 
 import pytest
 from matplotlib.image import imread
-from tool_runs import ROOT
 
 from benchmarks.gpu import records, report
+from helpers.tool_runs import ROOT
 
 ENVIRONMENT = dict(card='A card', torch='2', triton='3', cuda='13', python='3.12')
 

@@ -6,7 +6,6 @@ import logging
 import threading
 from contextlib import contextmanager
 
-import malice
 import pytest
 import torch
 from mmengine.model import BaseModule
@@ -14,6 +13,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from safetensors.torch import save_file
 from torch import nn
 
+from helpers import malice
 from mmeffvit.checkpoints import CheckpointError, read_weights
 from mmeffvit.checkpoints.load import partial_allowed
 

@@ -3,13 +3,13 @@ import pickle
 import zipfile
 from collections import OrderedDict
 
-import malice
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
+from helpers import malice
 from mmeffvit.checkpoints import (
     CheckpointError,
     read_checkpoint,

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from relative_errors import relative_error, values_and_gradients
 from torch import Tensor
-from triton_runs import DEVICE, needs_triton
 
+from helpers.relative_errors import relative_error, values_and_gradients
+from helpers.triton_runs import DEVICE, needs_triton
 from mmeffvit.ops import quadtree_fine, slide_attention
 
 pytestmark = [needs_triton, pytest.mark.filterwarnings('ignore:.*deterministic')]
