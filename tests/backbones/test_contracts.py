@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from itertools import combinations
 
 import pytest
 import torch
@@ -64,6 +65,25 @@ def test_channels_last_input(name):
     strided = image.contiguous(memory_format=layout)
     assert strided.stride() != image.stride()
     torch.testing.assert_close(outputs(model, strided), outputs(model, image))
+
+
+@pytest.mark.parametrize('name', BACKBONES)
+def test_maps_do_not_depend_on_which_others_are_asked_for(name):
+    whole = tiny_model(name)
+    levels = range(len(whole.stage_modules()))
+    whole = tiny_model(name, out_indices=levels)
+    image = tiny_input(whole, SIZES[0])
+    maps = outputs(whole, image)
+    assert len(maps) == len(levels)
+    for count in range(1, len(levels)):
+        for indices in combinations(levels, count):
+            model = tiny_model(name, out_indices=indices)
+            keys = model.load_state_dict(whole.state_dict(), strict=False)
+            assert not keys.missing_keys
+            assert all(key.startswith(model.output_layers) for key in keys.unexpected_keys)
+            torch.testing.assert_close(
+                outputs(model, image), [maps[i] for i in indices], rtol=0, atol=0
+            )
 
 
 @pytest.mark.parametrize('name', BACKBONES)
