@@ -12,8 +12,7 @@ model = dict(
         _delete_=True,
         type='mmeffvit.QuadTreeTransformer',
         arch='b1',
-        topks=32,
-        value_act='relu',
+        attention=dict(topks=32, value_act='relu'),
         drop_path_rate=0.1,
     ),
 )

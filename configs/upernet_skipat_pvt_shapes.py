@@ -7,22 +7,25 @@ _base_ = [
 # `make demo-segmentation`: from scratch on crops of 128 pixels, mIoU 0.79 and 0.81 (seed 0,
 # twice), in 6 minutes on two cores. Overlapping patches and convolutions in the MLPs, as in PVTv2,
 # learn faster than a plain ViT; the middle of every stage is skipped.
+_reduced = dict(type='SpatialReductionAttention')
+_skipped = dict(type='SkipAttention', phi_ratio=1.0)
 norm_cfg = dict(type='BN', requires_grad=True)
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
     backbone=dict(
         _delete_=True,
-        type='mmeffvit.SkipAtPVT',
+        type='mmeffvit.PVTv2',
         arch=dict(
             embed_dims=(32, 64, 96, 128),
             depths=(3, 3, 3, 2),
             num_heads=(1, 2, 3, 4),
             mlp_ratios=(4, 4, 4, 4),
         ),
-        overlap=True,
-        mlp='ConvMlp',
-        position_size=None,
-        stage_norm=True,
+        attentions=[
+            *([dict(_reduced, sr_ratio=ratio), _skipped, dict(_reduced, sr_ratio=ratio)]
+              for ratio in (8, 4, 2)),
+            dict(type='SoftmaxAttention'),
+        ],
     ),
     decode_head=dict(
         in_channels=[32, 64, 96, 128],

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from helpers.models import SMALLEST
 from mmeffvit import get_model, list_models
 from mmeffvit.analysis import input_shape
-from mmeffvit.backbones import PyramidTransformer
+from mmeffvit.backbones import HierarchicalTransformer, PyramidTransformer
 from mmeffvit.backbones.base import Backbone
 from mmeffvit.registry import MODELS
 
@@ -77,7 +77,7 @@ def test_every_backbone_and_denoiser_is_listed():
         for cls in MODELS.module_dict.values()
         if issubclass(cls, Backbone) or hasattr(cls, 'size_divisor')
     }
-    assert models - listed == {PyramidTransformer}
+    assert models - listed == {HierarchicalTransformer, PyramidTransformer}
     names = [name for cls in listed for name in vars(cls)['zoo']]
     assert len(set(names)) == len(names) == len(list_models())
 
@@ -91,7 +91,8 @@ def test_patterns():
 
 def test_options_reach_the_class():
     with torch.device('meta'):
-        model = get_model('quadtree_b1', out_indices=(1, -1), topks=32)
+        model = get_model('quadtree_b1', out_indices=(1, -1), attention=dict(topks=32))
+    assert model.stages[0].blocks[0].attn.topks == (32,) * 4
     assert model.out_channels == (128, 512)
     assert model.out_strides == (8, 32)
 

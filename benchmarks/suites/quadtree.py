@@ -10,8 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.baselines import quadtree as baselines
 from benchmarks.harness import Case
-from mmeffvit.backbones import PVTv2, PyramidTransformer, QuadTreeTransformer
-from mmeffvit.backbones.pvt import PVTV2_ARCHS
+from mmeffvit.backbones import PVTv2, QuadTreeTransformer
 from mmeffvit.layers import QuadTreeAttention, SoftmaxAttention
 from mmeffvit.ops import quadtree_fine
 
@@ -145,9 +144,7 @@ def _pvtv2(size: int) -> Case:
         'PVTv2-b2, same code': PVTv2('b2'),
     }
     if size <= 224:  # full attention of the first stage needs 1 GiB at 512
-        candidates['full SDPA'] = PyramidTransformer(
-            **PVTV2_ARCHS['b2'], attentions=[dict(type='SoftmaxAttention')] * 4
-        )
+        candidates['full SDPA'] = PVTv2('b2', attention=dict(type=SoftmaxAttention))
     try:
         from mmdet.models.backbones import PyramidVisionTransformerV2
     except ImportError:

@@ -2,6 +2,7 @@
 
 from .cswin import CSWinTransformer
 from .dualtoken import DualTokenViT
+from .hierarchical import HierarchicalTransformer
 from .lightvit import LightViT
 from .lookupvit import LookupViT
 from .pvt import PVT, PVTv2
@@ -17,6 +18,7 @@ __all__ = [
     'PVT',
     'CSWinTransformer',
     'DualTokenViT',
+    'HierarchicalTransformer',
     'LightViT',
     'LookupViT',
     'PVTv2',

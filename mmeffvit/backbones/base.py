@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..layers.build import AttentionConfig
 
 
 class Backbone(BaseModule):
@@ -17,6 +21,12 @@ class Backbone(BaseModule):
             arguments that it stands for. It is not inherited.
         output_layers (tuple[str, ...]): Of the class: prefixes of parameters that exist for an
             output alone. Pretrained weights may lack them, or have some of other outputs.
+        depth_patterns (dict[str, str]): Of the class: patterns of parameter names, with groups
+            ``stage`` and ``block``, for :meth:`get_layer_depth`: ``'stem'``, ``'block'`` (without
+            the group the first of the stage), ``'stage_end'`` (as deep as the last block of the
+            stage). The rest of the parameters are deeper than all blocks.
+        attention_options (tuple[str, ...]): Of the class: attributes that choose attention layers,
+            None unless given, which ``attentions`` leave without effect.
         num_frames (int, optional): Frames of the clips that it takes; None for images.
         out_channels (tuple[int, ...]): Channels of the maps for ``out_indices``.
         out_strides (tuple): Strides of these maps: one number, or one per axis where they differ.
@@ -29,13 +39,17 @@ class Backbone(BaseModule):
         frozen_stages (int): -1 freezes nothing, 0 the stem, ``n`` also the first ``n`` stages.
         norm_eval (bool): Keep BatchNorm statistics fixed in training.
         init_cfg (dict, optional): mmengine initialisation, e.g. ``type='Pretrained'``.
+        pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
 
     Raises:
-        ValueError: If an index or ``frozen_stages`` is out of range.
+        ValueError: If an index or ``frozen_stages`` is out of range, or both ``init_cfg`` and
+            ``pretrained`` are given.
     """
 
     zoo: ClassVar[dict[str, dict]] = {}
     output_layers: ClassVar[tuple[str, ...]] = ()
+    depth_patterns: ClassVar[dict[str, str]] = {}
+    attention_options: ClassVar[tuple[str, ...]] = ()
     num_frames: int | None = None
 
     def __init__(
@@ -46,13 +60,23 @@ class Backbone(BaseModule):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         init_cfg: dict | None = None,
+        pretrained: str | None = None,
     ) -> None:
+        if pretrained:
+            if init_cfg is not None:
+                raise ValueError(
+                    f'pretrained={pretrained!r} and init_cfg contradict each other; give one.'
+                )
+            init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
         num_stages = len(channels)
-        indices = [out_indices] if isinstance(out_indices, int) else list(out_indices)
-        if not indices or any(not -num_stages <= index < num_stages for index in indices):
+        indices = out_indices if isinstance(out_indices, Iterable) else [out_indices]
+        indices = list(indices)
+        in_range = [isinstance(i, int) and -num_stages <= i < num_stages for i in indices]
+        if not indices or not all(in_range):
             raise ValueError(
-                f'out_indices={out_indices} must be in -{num_stages} .. {num_stages - 1}.'
+                f'out_indices={out_indices!r} must be integers in -{num_stages} .. '
+                f'{num_stages - 1}.'
             )
         if not -1 <= frozen_stages <= num_stages:
             raise ValueError(f'frozen_stages={frozen_stages} must be in -1 .. {num_stages}.')
@@ -61,6 +85,41 @@ class Backbone(BaseModule):
         self.out_strides = tuple(strides[index] for index in self.out_indices)
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
+
+    def default_attentions(self, arch: dict, attention: dict) -> list[AttentionConfig]:
+        """Attention layers where ``attentions`` does not name them.
+
+        Args:
+            arch (dict): The architecture.
+            attention (dict): Options of the own layer, or a config of another; empty by default.
+
+        Returns:
+            list: One config per stage (of a plain transformer, block), or a list of one per block.
+        """
+        raise NotImplementedError
+
+    def choose_attentions(
+        self,
+        arch: dict,
+        attention: dict | None,
+        attentions: Sequence[AttentionConfig] | None,
+    ) -> Sequence[AttentionConfig]:
+        """The attention layers that a constructor's arguments stand for.
+
+        Raises:
+            ValueError: If ``attentions`` is given beside what it would leave without effect.
+        """
+        if attentions is None:
+            return self.default_attentions(arch, attention or {})
+        given = dict(attention=attention)
+        given.update({name: getattr(self, name) for name in self.attention_options})
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(
+                    f'{name}={value!r} has no effect beside attentions, which names every layer; '
+                    'give one of them.'
+                )
+        return attentions
 
     def stem_modules(self) -> Sequence[nn.Module | nn.Parameter]:
         """What ``frozen_stages=0`` freezes."""
@@ -100,6 +159,10 @@ class Backbone(BaseModule):
             if module is not self and hasattr(module, 'switch_to_deploy'):
                 module.switch_to_deploy()
 
+    def blocks_per_stage(self) -> Sequence[int]:
+        """Number of blocks of each stage that is built; one stage for plain transformers."""
+        raise NotImplementedError
+
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter, for layer-wise learning-rate decay.
 
@@ -111,70 +174,80 @@ class Backbone(BaseModule):
             tuple: The depth (0 the stem, then one per block, last the rest) and the number of
             depths.
         """
-        raise NotImplementedError
-
-
-class StagedBackbone(Backbone):
-    """Stages in a row, each from map to map with ``patch_embed`` and ``blocks``.
-
-    Subclasses fill ``stages``. Every stage halves the sides, the first divides them by 4.
-    """
-
-    stages: nn.ModuleList
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Compute features.
-
-        Args:
-            x (Tensor): Images ``(B, in_channels, H, W)`` of any size.
-
-        Returns:
-            tuple[Tensor]: Maps ``(B, C_i, H_i, W_i)`` at strides 4, 8, 16, 32 (sides rounded up),
-            channels-last in memory, for ``out_indices``.
-        """
-        outs = []
-        for i, stage in enumerate(self.stages[: self.out_indices[-1] + 1]):
-            x = stage(x)
-            if i in self.out_indices:
-                outs.append(self.output(x, i))
-        return tuple(outs)
-
-    def output(self, x: Tensor, index: int) -> Tensor:
-        """What is returned of the map that stage ``index`` hands to the next."""
-        return x
-
-    def stem_modules(self) -> Sequence[nn.Module]:
-        """The first patch embedding."""
-        return [self.stages[0].patch_embed]
-
-    def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
-        """Each stage with its patch embedding."""
-        return [[stage] for stage in self.stages]
-
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter; a later patch embedding counts with the block after it."""
-        depths = [len(stage.blocks) for stage in self.stages]
-        num_depths = sum(depths) + 2
-        match = re.match(r'stages\.(\d+)\.(?:blocks\.(\d+)|(\w+))', param_name[len(prefix) :])
-        if not param_name.startswith(prefix) or match is None:
+        counts = self.blocks_per_stage()
+        num_depths = sum(counts) + 2
+        found = self._place(param_name[len(prefix) :]) if param_name.startswith(prefix) else None
+        if found is None:
             return num_depths - 1, num_depths
-        stage, block, part = int(match[1]), match[2], match[3]
-        before = sum(depths[:stage])
-        if block is not None:
-            return before + int(block) + 1, num_depths
-        if part == 'norm':
-            return before + depths[stage], num_depths
-        return (before + 1 if stage else 0), num_depths
+        place, stage, block = found
+        if place == 'stage_end':
+            block = counts[stage] - 1
+        return (0 if place == 'stem' else sum(counts[:stage]) + block + 1), num_depths
 
+    def is_left_out(self, name: str) -> bool:
+        """Whether a parameter belongs to a stage or block that ``out_indices`` leaves out."""
+        found, counts = self._place(name), self.blocks_per_stage()
+        if found is None:
+            return False
+        _, stage, block = found
+        return stage >= len(counts) or block >= counts[stage]
 
-def stage_strides(num_stages: int, first: int = 4) -> list[int]:
-    """Strides of a pyramid whose every stage halves the sides."""
-    return [first << index for index in range(num_stages)]
+    def _place(self, name: str) -> tuple[str, int, int] | None:
+        """Key of :attr:`depth_patterns`, stage and block of a parameter."""
+        for place, pattern in self.depth_patterns.items():
+            if match := re.match(pattern, name):
+                indices = match.groupdict()
+                return place, int(indices.get('stage') or 0), int(indices.get('block') or 0)
+        return None
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Leave out what a checkpoint has of stages and outputs that this model has not."""
+        own = self.state_dict(prefix=prefix, keep_vars=True)
+        outputs = tuple(prefix + layer for layer in self.output_layers)
+        excess = [
+            name
+            for name in state_dict
+            if name.startswith(prefix) and name not in own
+            if name.startswith(outputs) or self.is_left_out(name[len(prefix) :])
+        ]
+        for name in excess:
+            del state_dict[name]
+        if excess:
+            print_log(
+                f'{len(excess)} tensors that out_indices={self.out_indices} leaves out are not '
+                f'loaded, such as {excess[0]}.',
+                'current',
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def zoo_of(family: str, archs: Iterable[str]) -> dict[str, dict]:
     """The ``zoo`` of a class whose models are the archs of one family."""
     return {f'{family}_{arch}': dict(arch=arch) for arch in archs}
+
+
+def adopt_options(options: dict, *names: str) -> dict:
+    """Move arguments of version 0.1 that belong to the attention layer into ``attention``.
+
+    Args:
+        options (dict): Keyword arguments of a constructor.
+        *names (str): Those that the layer has now.
+
+    Returns:
+        dict: The arguments, ``attention`` among them if there are any of these.
+    """
+    options = dict(options)
+    moved = {name: options.pop(name) for name in names if name in options}
+    if moved:
+        warnings.warn(
+            f'{", ".join(moved)} are options of the attention layer: write attention=dict('
+            + ', '.join(f'{name}={value!r}' for name, value in moved.items())
+            + ').',
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        options['attention'] = {**moved, **(options.get('attention') or {})}
+    return options
 
 
 def find_arch(zoo: dict[str, dict], arch: str | dict) -> dict:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -62,11 +62,13 @@ class LookupViT(Backbone):
         out_tokens (str): What maps are made of: ``'lookup'`` tokens; ``'add'``: plus the compressed
             ones, resized; ``'concat'``: both, projected to ``embed_dims``.
         final_norm (bool): LayerNorm on each output, one per token set and index.
-        out_indices (int | Sequence[int]): Blocks to output.
+        out_indices (int | Sequence[int]): Blocks to output. Blocks after the last of them are not
+            built.
         frozen_stages (int): -1 nothing, 0 patch embedding and position table, ``n`` also the first
             ``n`` blocks.
         with_cp (bool): Recompute each block in backward.
         init_cfg (dict, optional): mmengine initialisation.
+        pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
 
     Raises:
         ValueError: If an option has no meaning.
@@ -77,6 +79,10 @@ class LookupViT(Backbone):
 
     zoo = zoo_of('lookupvit', VIT_ARCHS)
     output_layers = ('norm_lookup.', 'norm_compressed.', 'fuse.')
+    depth_patterns: ClassVar[dict[str, str]] = {
+        'stem': r'(?:patch_embed|position)\.',
+        'block': r'blocks\.(?P<block>\d+)\.',
+    }
 
     def __init__(
         self,
@@ -106,12 +112,15 @@ class LookupViT(Backbone):
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict | None = None,
+        pretrained: str | None = None,
     ) -> None:
         arch = find_arch(VIT_ARCHS, arch)
         embed_dims, depth = arch['embed_dims'], arch['depth']
         stride = patch_size if isinstance(patch_size, int) else tuple(patch_size)
         widths, strides = [embed_dims] * depth, [stride] * depth
-        super().__init__(widths, strides, out_indices, frozen_stages, init_cfg=init_cfg)
+        super().__init__(
+            widths, strides, out_indices, frozen_stages, init_cfg=init_cfg, pretrained=pretrained
+        )
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r} must be one of {OUT_TYPES}.')
         if out_tokens not in OUT_TOKENS:
@@ -144,7 +153,7 @@ class LookupViT(Backbone):
                 norm_eps=norm_eps,
                 with_cp=with_cp,
             )
-            for drop_rate in drop_path_schedule(drop_path_rate, depth)
+            for drop_rate in drop_path_schedule(drop_path_rate, depth)[: self.out_indices[-1] + 1]
         )
         if share_mhbc:
             for block in self.blocks[1:]:
@@ -209,7 +218,7 @@ class LookupViT(Backbone):
         compressed_grid = self.compressed_grid(grid)
         compressed = resample_linear(lookup, grid, compressed_grid, self.antialias)
         outs = []
-        for i, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
+        for i, block in enumerate(self.blocks):
             compressed, lookup = block(compressed, lookup, (compressed_grid, grid))
             if i in self.out_indices:
                 outs.append(self._output(i, compressed, compressed_grid, lookup, grid))
@@ -247,16 +256,9 @@ class LookupViT(Backbone):
             for i, block in enumerate(self.blocks)
         ]
 
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter: 0 the stem, ``i + 1`` block ``i``, last the norms."""
-        num_depths = len(self.blocks) + 2
-        name = param_name[len(prefix) :]
-        if param_name.startswith(prefix):
-            if match := re.match(r'blocks\.(\d+)\.', name):
-                return int(match[1]) + 1, num_depths
-            if re.match(r'(patch_embed|position)\.', name):
-                return 0, num_depths
-        return num_depths - 1, num_depths
+    def blocks_per_stage(self) -> list[int]:
+        """Number of blocks that are built."""
+        return [len(self.blocks)]
 
 
 def _norm(embed_dims: int, enabled: bool, eps: float) -> nn.Module:

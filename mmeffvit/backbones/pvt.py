@@ -1,74 +1,88 @@
 from __future__ import annotations
 
-from ..registry import MODELS
-from .base import find_arch, zoo_of
-from .pyramid import PyramidTransformer
+from functools import partial
 
-_WIDE = dict(embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8))
-_NARROW = dict(embed_dims=(32, 64, 160, 256), num_heads=(1, 2, 5, 8))
-_RATIOS = dict(mlp_ratios=(8, 8, 4, 4))
+from ..layers import Mlp, PatchEmbed, PositionEmbedding, SpatialReductionAttention
+from ..layers.build import with_options
+from ..registry import MODELS
+from .base import zoo_of
+from .hierarchical import HierarchicalTransformer
+from .pyramid import parts_of_flags
+
+_RATIOS = dict(mlp_ratios=(8, 8, 4, 4), sr_ratios=(8, 4, 2, 1))
+_WIDE = dict(_RATIOS, embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8))
+_NARROW = dict(_RATIOS, embed_dims=(32, 64, 160, 256), num_heads=(1, 2, 5, 8))
 
 #: PVT (ICCV 2021), table 1.
 PVT_ARCHS = {
-    'tiny': dict(_WIDE, **_RATIOS, depths=(2, 2, 2, 2)),
-    'small': dict(_WIDE, **_RATIOS, depths=(3, 4, 6, 3)),
-    'medium': dict(_WIDE, **_RATIOS, depths=(3, 4, 18, 3)),
-    'large': dict(_WIDE, **_RATIOS, depths=(3, 8, 27, 3)),
+    'tiny': dict(_WIDE, depths=(2, 2, 2, 2)),
+    'small': dict(_WIDE, depths=(3, 4, 6, 3)),
+    'medium': dict(_WIDE, depths=(3, 4, 18, 3)),
+    'large': dict(_WIDE, depths=(3, 8, 27, 3)),
 }
 
 #: PVT v2 (2022), table 1.
 PVTV2_ARCHS = {
-    'b0': dict(_NARROW, **_RATIOS, depths=(2, 2, 2, 2)),
-    'b1': dict(_WIDE, **_RATIOS, depths=(2, 2, 2, 2)),
-    'b2': dict(_WIDE, **_RATIOS, depths=(3, 4, 6, 3)),
-    'b3': dict(_WIDE, **_RATIOS, depths=(3, 4, 18, 3)),
-    'b4': dict(_WIDE, **_RATIOS, depths=(3, 8, 27, 3)),
+    'b0': dict(_NARROW, depths=(2, 2, 2, 2)),
+    'b1': dict(_WIDE, depths=(2, 2, 2, 2)),
+    'b2': dict(_WIDE, depths=(3, 4, 6, 3)),
+    'b3': dict(_WIDE, depths=(3, 4, 18, 3)),
+    'b4': dict(_WIDE, depths=(3, 8, 27, 3)),
     'b5': dict(_WIDE, mlp_ratios=(4, 4, 4, 4), depths=(3, 6, 40, 3)),
 }
 
-SR_RATIOS = (8, 4, 2, 1)
-
-
-def spatial_reduction_attentions(sr_ratios: tuple[int, ...] = SR_RATIOS) -> list[dict]:
-    """PVT's attention of each stage."""
-    return [dict(type='SpatialReductionAttention', sr_ratio=ratio) for ratio in sr_ratios]
-
 
 @MODELS.register_module()
-class PVT(PyramidTransformer):
-    """Pyramid Vision Transformer (Wang et al., ICCV 2021), without its class token.
-
-    Args:
-        arch (str | dict): ``'tiny'``, ``'small'``, ``'medium'``, ``'large'``, or the host's
-            arguments ``embed_dims``, ``depths``, ``num_heads``, ``mlp_ratios``.
-        **kwargs: See :class:`PyramidTransformer`.
-    """
-
-    zoo = zoo_of('pvt', PVT_ARCHS)
-
-    def __init__(self, arch: str | dict = 'tiny', **kwargs) -> None:
-        host = dict(
-            attentions=spatial_reduction_attentions(),
-            overlap=False,
-            mlp='Mlp',
-            position_size=224,
-            stage_norm=False,
-        )
-        super().__init__(**find_arch(PVT_ARCHS, arch), **{**host, **kwargs})
-
-
-@MODELS.register_module()
-class PVTv2(PyramidTransformer):
+class PVTv2(HierarchicalTransformer):
     """PVT v2 (Wang et al., Computational Visual Media 2022).
 
     Args:
-        arch (str | dict): ``'b0'`` .. ``'b5'``, or the host's arguments ``embed_dims``,
-            ``depths``, ``num_heads``, ``mlp_ratios``.
-        **kwargs: See :class:`PyramidTransformer`.
+        arch (str | dict): ``'b0'`` .. ``'b5'``, or a dict as of :class:`HierarchicalTransformer`
+            with, optionally, ``sr_ratios`` of the stages.
+        **kwargs: See :class:`HierarchicalTransformer`; ``attention`` gives options of
+            :class:`~mmeffvit.layers.SpatialReductionAttention`.
     """
 
+    archs = PVTV2_ARCHS
     zoo = zoo_of('pvtv2', PVTV2_ARCHS)
 
     def __init__(self, arch: str | dict = 'b2', **kwargs) -> None:
-        host = dict(attentions=spatial_reduction_attentions())
-        super().__init__(**find_arch(PVTV2_ARCHS, arch), **{**host, **kwargs})
+        super().__init__(arch, **parts_of_flags(kwargs))
+
+    def default_attentions(self, arch: dict, attention: dict) -> list[dict]:
+        """Spatial-reduction attention, its ratio by stage."""
+        ratios = arch.get('sr_ratios', _RATIOS['sr_ratios'])
+        own = [dict(type=SpatialReductionAttention, sr_ratio=ratio) for ratio in ratios]
+        return [with_options(config, attention) for config in own]
+
+
+@MODELS.register_module()
+class PVT(PVTv2):
+    """Pyramid Vision Transformer (Wang et al., ICCV 2021), without its class token.
+
+    Args:
+        arch (str | dict): ``'tiny'``, ``'small'``, ``'medium'``, ``'large'``, or a dict as of
+            :class:`PVTv2`.
+        position_size (int, optional): Image side of the position tables, one per stage; they are
+            resized to the grid of every input. None for none.
+        **kwargs: See :class:`PVTv2`.
+    """
+
+    archs = PVT_ARCHS
+    zoo = zoo_of('pvt', PVT_ARCHS)
+
+    def __init__(
+        self, arch: str | dict = 'tiny', *, position_size: int | None = 224, **kwargs
+    ) -> None:
+        parts = dict(
+            stem=partial(PatchEmbed, patch_size=4, stride=4),
+            downsample=partial(PatchEmbed, patch_size=2, stride=2),
+            mlp=Mlp,
+            stage_norm=None,
+        )
+        if position_size:
+            grids = [(position_size >> shift,) * 2 for shift in (2, 3, 4, 5)]
+            parts['position'] = [
+                partial(PositionEmbedding, grid=grid, mode='bilinear') for grid in grids
+            ]
+        super().__init__(arch, **{**parts, **parts_of_flags(kwargs)})

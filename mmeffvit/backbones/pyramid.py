@@ -1,49 +1,61 @@
+"""Spellings of version 0.1 of the pyramid host's parts; they go with version 0.3."""
+
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from functools import partial
 
-from mmengine.model import BaseModule
-from torch import Tensor, nn
+from torch import nn
 
-from ..layers import PatchEmbed, PositionEmbedding, TransformerBlock, drop_path_schedule
-from ..layers.build import AttentionConfig, build_attentions, build_layer
-from ..ops import tokens_to_map
+from ..layers import PatchEmbed, PositionEmbedding
+from ..layers.build import AttentionConfig
 from ..registry import MODELS
-from .base import StagedBackbone, stage_strides
+from .hierarchical import HierarchicalTransformer
+
+
+def parts_of_flags(options: dict) -> dict:
+    """Replace the flags ``overlap`` and ``stage_norm`` by the parts they stood for."""
+    options = dict(options)
+    flags = {
+        name: options.pop(name)
+        for name in ('overlap', 'stage_norm')
+        if isinstance(options.get(name), bool)
+    }
+    if not flags:
+        return options
+    warnings.warn(
+        f'{", ".join(flags)} are deprecated; give stem, downsample and stage_norm as layers.',
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    parts = {}
+    if 'stage_norm' in flags:
+        parts['stage_norm'] = nn.LayerNorm if flags['stage_norm'] else None
+    if 'overlap' in flags:
+        overlap = flags['overlap']
+        sizes = dict(stem=(7, 4, 3), downsample=(3, 2, 1))
+        if not overlap:
+            sizes = dict(stem=(4, 4, 0), downsample=(2, 2, 0))
+        for name, (patch_size, stride, padding) in sizes.items():
+            parts[name] = partial(PatchEmbed, patch_size=patch_size, stride=stride, padding=padding)
+    return {**parts, **options}
 
 
 @MODELS.register_module()
-class PyramidTransformer(StagedBackbone):
-    """The four-stage pyramid of PVT and PVTv2, with any attention in any stage or block.
+class PyramidTransformer(HierarchicalTransformer):
+    """:class:`HierarchicalTransformer` by the arguments of version 0.1; deprecated.
 
     Args:
         embed_dims (Sequence[int]): Width of each stage.
         depths (Sequence[int]): Blocks of each stage.
         num_heads (Sequence[int]): Heads of each stage.
-        mlp_ratios (Sequence[int]): Hidden width of each stage's MLP over its width.
-        attentions (Sequence[dict | Sequence[dict]]): Attention layer of each stage: one config for
-            all its blocks, or one per block. Width, heads and ``qkv_bias`` are filled in.
-        in_channels (int): Channels of the image.
-        overlap (bool): Overlapping patches (PVTv2); else PVT's.
-        mlp (str): ``'ConvMlp'`` (PVTv2) or ``'Mlp'`` (PVT).
-        position_size (int, optional): Image side of learned position tables, one per stage, as PVT
-            has them; None for none.
-        stage_norm (bool): LayerNorm at the end of each stage (PVTv2).
-        qkv_bias (bool): Biases of the query, key and value projections.
-        drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
-        norm_eps (float): Epsilon of block and stage norms.
-        out_indices (int | Sequence[int]): Stages to output.
-        frozen_stages (int): -1 nothing, 0 the first patch embedding, ``n`` the first ``n`` stages.
-        norm_eval (bool): Keep BatchNorm statistics fixed in training.
-        with_cp (bool | str): What to recompute in backward, from little memory saved to much:
-            ``'mlp_tail'``, ``'mlp'``, ``'all'`` (or True).
-        init_cfg (dict, optional): mmengine initialisation.
-
-    Raises:
-        ValueError: If the sequences do not have the same length or an attention list does not have
-            one entry per block.
-
-    Source: Wang et al., "Pyramid Vision Transformer" (ICCV 2021) and "PVT v2" (2022).
+        mlp_ratios (Sequence[float]): Hidden width of each stage's MLP over its width.
+        attentions (Sequence[dict | Sequence[dict]]): Attention layer of each stage, or of each of
+            its blocks.
+        position_size (int, optional): Image side of learned position tables, one per stage.
+        **kwargs: See :class:`HierarchicalTransformer`; also ``overlap`` and a boolean
+            ``stage_norm``.
     """
 
     def __init__(
@@ -51,105 +63,24 @@ class PyramidTransformer(StagedBackbone):
         embed_dims: Sequence[int],
         depths: Sequence[int],
         num_heads: Sequence[int],
-        mlp_ratios: Sequence[int],
+        mlp_ratios: Sequence[float],
         attentions: Sequence[AttentionConfig],
         *,
-        in_channels: int = 3,
-        overlap: bool = True,
-        mlp: str = 'ConvMlp',
         position_size: int | None = None,
-        stage_norm: bool = True,
-        qkv_bias: bool = True,
-        drop_path_rate: float = 0.0,
-        norm_eps: float = 1e-6,
-        out_indices: int | Sequence[int] = (0, 1, 2, 3),
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool | str = False,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        settings = dict(
-            embed_dims=embed_dims, num_heads=num_heads, mlp_ratios=mlp_ratios, attentions=attentions
+        warnings.warn(
+            'PyramidTransformer is deprecated; write HierarchicalTransformer(arch=dict('
+            'embed_dims=..., depths=..., num_heads=..., mlp_ratios=...), attentions=...).',
+            DeprecationWarning,
+            stacklevel=2,
         )
-        for name, values in settings.items():
-            if len(values) != len(depths):
-                raise ValueError(f'{name} has {len(values)} entries for {len(depths)} stages.')
-        strides = stage_strides(len(depths))
-        super().__init__(embed_dims, strides, out_indices, frozen_stages, norm_eval, init_cfg)
-
-        drop_rates = iter(drop_path_schedule(drop_path_rate, sum(depths)))
-        self.stages = nn.ModuleList()
-        for i, depth in enumerate(depths):
-            patch_stride = 4 if i == 0 else 2
-            patch_size = patch_stride
-            if overlap:
-                patch_size = 7 if i == 0 else 3
-            self.stages.append(
-                PyramidStage(
-                    PatchEmbed(in_channels, embed_dims[i], patch_size, patch_stride, overlap),
-                    [
-                        TransformerBlock(
-                            embed_dims[i],
-                            attn,
-                            _build_mlp(mlp, embed_dims[i], mlp_ratios[i], with_cp),
-                            next(drop_rates),
-                            norm_eps,
-                            with_cp,
-                        )
-                        for attn in build_attentions(
-                            attentions[i], depth, embed_dims[i], num_heads[i], qkv_bias
-                        )
-                    ],
-                    norm=nn.LayerNorm(embed_dims[i], eps=norm_eps) if stage_norm else None,
-                    position=PositionEmbedding(
-                        embed_dims[i], (position_size // strides[i],) * 2, 'bilinear'
-                    )
-                    if position_size
-                    else None,
-                )
-            )
-            in_channels = embed_dims[i]
-        self.freeze()
-
-
-class PyramidStage(BaseModule):
-    """Patch embedding, position table, blocks, norm: one stage from map to map.
-
-    Args:
-        patch_embed (nn.Module): Map to tokens and grid.
-        blocks (Sequence[nn.Module]): Blocks of the contract ``block(x, grid, carrier)``.
-        norm (nn.Module, optional): Norm of the stage's output.
-        position (nn.Module, optional): ``position(tokens, grid)``.
-    """
-
-    def __init__(
-        self,
-        patch_embed: nn.Module,
-        blocks: Sequence[nn.Module],
-        norm: nn.Module | None = None,
-        position: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.patch_embed = patch_embed
-        self.position = position
-        self.blocks = nn.ModuleList(blocks)
-        self.norm = norm
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, C, H, W)`` to ``(B, C', H', W')``, channels-last in memory."""
-        x, grid = self.patch_embed(x)
-        if self.position is not None:
-            x = self.position(x, grid)
-        carrier = None
-        for block in self.blocks:
-            x, carrier = block(x, grid, carrier)
-        if self.norm is not None:
-            x = self.norm(x)
-        return tokens_to_map(x, grid)
-
-
-def _build_mlp(kind: str, embed_dims: int, ratio: int, with_cp: bool | str) -> nn.Module:
-    config = dict(type=kind, embed_dims=embed_dims, hidden_dims=embed_dims * ratio)
-    if with_cp == 'mlp_tail':
-        config['checkpoint_tail'] = True
-    return build_layer(config)
+        arch = dict(
+            embed_dims=embed_dims, depths=depths, num_heads=num_heads, mlp_ratios=mlp_ratios
+        )
+        if position_size:
+            kwargs['position'] = [
+                partial(PositionEmbedding, grid=(position_size // (4 << i),) * 2, mode='bilinear')
+                for i in range(len(depths))
+            ]
+        super().__init__(arch, attentions=attentions, **parts_of_flags(kwargs))

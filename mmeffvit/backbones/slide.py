@@ -5,143 +5,95 @@ With ``num_slide_stages=0`` each is its baseline, in the same code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from ..layers.build import AttentionConfig
+from ..layers import SlideAttention
+from ..layers.build import AttentionConfig, with_options
 from ..registry import MODELS
-from .base import find_arch, zoo_of
-from .cswin import CSWIN_ARCHS, CSWinTransformer, stripe_attentions
-from .pvt import PVT, PVT_ARCHS, PVTV2_ARCHS, PVTv2, spatial_reduction_attentions
-from .swin import SWIN_ARCHS, SwinTransformer, window_attentions
+from .base import adopt_options, zoo_of
+from .cswin import CSWIN_ARCHS, CSWinTransformer
+from .hierarchical import HierarchicalTransformer
+from .pvt import PVT, PVT_ARCHS, PVTV2_ARCHS, PVTv2
+from .swin import SWIN_ARCHS, SwinTransformer
 
 
-def slide_first(
-    baseline: Sequence[AttentionConfig], num_slide_stages: int, slide: dict | None = None
-) -> list[AttentionConfig]:
-    """Put Slide attention into the first stages of a baseline.
+class SlideFirst(HierarchicalTransformer):
+    """Mixin: Slide attention in the first stages, the baseline's own attention in the others.
 
     Args:
-        baseline (Sequence): The baseline's attention of each stage.
-        num_slide_stages (int): How many stages get Slide attention in all their blocks.
-        slide (dict, optional): Options of :class:`~mmeffvit.layers.SlideAttention`.
+        *args: See the baseline.
+        num_slide_stages (int, optional): Stages with Slide attention in all their blocks; the first
+            two by default.
+        **kwargs: See the baseline; ``attention`` gives options of
+            :class:`~mmeffvit.layers.SlideAttention`.
 
     Raises:
         ValueError: If there are fewer stages.
     """
-    if not 0 <= num_slide_stages <= len(baseline):
-        raise ValueError(f'num_slide_stages={num_slide_stages} must be in 0 .. {len(baseline)}.')
-    first = [dict(type='SlideAttention', **(slide or {})) for _ in range(num_slide_stages)]
-    return first + list(baseline[num_slide_stages:])
+
+    attention_options = ('num_slide_stages',)
+
+    def __init__(self, *args, num_slide_stages: int | None = None, **kwargs) -> None:
+        self.num_slide_stages = num_slide_stages
+        if 'slide' in kwargs:
+            slide = kwargs.pop('slide') or {}
+            kwargs = adopt_options({**kwargs, **slide}, *slide)
+        super().__init__(*args, **kwargs)
+
+    def default_attentions(self, arch: dict, attention: dict) -> list[AttentionConfig]:
+        """Slide attention, then the baseline's."""
+        baseline = super().default_attentions(arch, {})
+        count = 2 if self.num_slide_stages is None else self.num_slide_stages
+        if not 0 <= count <= len(baseline):
+            raise ValueError(f'num_slide_stages={count} must be in 0 .. {len(baseline)}.')
+        slide = with_options(dict(type=SlideAttention), attention)
+        return [slide] * count + list(baseline[count:])
 
 
 @MODELS.register_module()
-class SlideSwin(SwinTransformer):
+class SlideSwin(SlideFirst, SwinTransformer):
     """Slide-Swin (Pan et al., CVPR 2023).
 
     The authors' files ask for windows of 56 pixels, which makes the late stages' attention global
     at 224; their published FLOPs are those of 7, the default here. For the former, give
-    ``window_size=(7, 7, 14, 7)``.
+    ``window_size=(7, 7, 14, 7)``. ``'large'`` is ours.
 
-    Args:
-        arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, ``'large'`` (ours), or the host's
-            arguments.
-        num_slide_stages (int): Stages with Slide attention; the others keep Swin's windows.
-        window_size (int | Sequence[int]): Side of the windows, or one per stage.
-        slide (dict, optional): Options of :class:`~mmeffvit.layers.SlideAttention`.
-        **kwargs: See :class:`SwinTransformer`.
+    See :class:`SlideFirst` and :class:`SwinTransformer` for the arguments.
     """
 
     zoo = zoo_of('slide_swin', SWIN_ARCHS)
-
-    def __init__(
-        self,
-        arch: str | dict = 'tiny',
-        num_slide_stages: int = 2,
-        window_size: int | Sequence[int] = 7,
-        slide: dict | None = None,
-        **kwargs,
-    ) -> None:
-        arch = find_arch(SWIN_ARCHS, arch)
-        windows = window_attentions(arch['depths'], window_size)
-        host = dict(attentions=slide_first(windows, num_slide_stages, slide))
-        super().__init__(arch, **{**host, **kwargs})
+    attention_options = ('num_slide_stages', 'window_size')
 
 
 @MODELS.register_module()
-class SlidePVT(PVT):
+class SlidePVT(SlideFirst, PVT):
     """Slide-PVT (Pan et al., CVPR 2023).
 
     The authors' code has no such model. This composition (3x3 windows in all blocks of stages 1 and
     2) has their published parameters and FLOPs.
 
-    Args:
-        arch (str | dict): ``'tiny'``, ``'small'``, ``'medium'``, ``'large'``, or the host's
-            arguments.
-        num_slide_stages (int): Stages with Slide attention; the others keep PVT's.
-        slide (dict, optional): Options of :class:`~mmeffvit.layers.SlideAttention`.
-        **kwargs: See :class:`~mmeffvit.backbones.PyramidTransformer`.
+    See :class:`SlideFirst` and :class:`PVT` for the arguments.
     """
 
     zoo = zoo_of('slide_pvt', PVT_ARCHS)
 
-    def __init__(
-        self,
-        arch: str | dict = 'tiny',
-        num_slide_stages: int = 2,
-        slide: dict | None = None,
-        **kwargs,
-    ) -> None:
-        attentions = slide_first(spatial_reduction_attentions(), num_slide_stages, slide)
-        super().__init__(arch, **{**dict(attentions=attentions), **kwargs})
-
 
 @MODELS.register_module()
-class SlidePVTv2(PVTv2):
-    """Slide-PVTv2 (Pan et al., CVPR 2023); composed as :class:`SlidePVT`.
+class SlidePVTv2(SlideFirst, PVTv2):
+    """Slide-PVTv2 (Pan et al., CVPR 2023), composed as :class:`SlidePVT`.
 
-    Args:
-        arch (str | dict): ``'b0'`` .. ``'b5'``, or the host's arguments; ``'b0'`` and ``'b5'`` are
-            ours.
-        num_slide_stages (int): Stages with Slide attention; the others keep PVT's.
-        slide (dict, optional): Options of :class:`~mmeffvit.layers.SlideAttention`.
-        **kwargs: See :class:`~mmeffvit.backbones.PyramidTransformer`.
+    ``'b0'`` and ``'b5'`` are ours. See :class:`SlideFirst` and :class:`PVTv2` for the arguments.
     """
 
     zoo = zoo_of('slide_pvtv2', PVTV2_ARCHS)
 
-    def __init__(
-        self,
-        arch: str | dict = 'b2',
-        num_slide_stages: int = 2,
-        slide: dict | None = None,
-        **kwargs,
-    ) -> None:
-        attentions = slide_first(spatial_reduction_attentions(), num_slide_stages, slide)
-        super().__init__(arch, **{**dict(attentions=attentions), **kwargs})
-
 
 @MODELS.register_module()
-class SlideCSwin(CSWinTransformer):
+class SlideCSwin(SlideFirst, CSWinTransformer):
     """Slide-CSwin (Pan et al., CVPR 2023), inferred: which blocks the authors replaced is unknown.
 
     As in their other models, all blocks of the first two stages; parameters and FLOPs are then
     within 1 % of those published.
 
-    Args:
-        arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, or the host's arguments.
-        num_slide_stages (int): Stages with Slide attention; the others keep CSWin's stripes.
-        slide (dict, optional): Options of :class:`~mmeffvit.layers.SlideAttention`.
-        **kwargs: See :class:`CSWinTransformer`.
+    See :class:`SlideFirst` and :class:`CSWinTransformer` for the arguments.
     """
 
     zoo = zoo_of('slide_cswin', CSWIN_ARCHS)
-
-    def __init__(
-        self,
-        arch: str | dict = 'tiny',
-        num_slide_stages: int = 2,
-        slide: dict | None = None,
-        **kwargs,
-    ) -> None:
-        attentions = slide_first(stripe_attentions(), num_slide_stages, slide)
-        super().__init__(arch, **{**dict(attentions=attentions), **kwargs})

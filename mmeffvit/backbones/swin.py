@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 
-from ..layers import Mlp, PatchEmbed, PatchMerging, PositionEmbedding, TransformerBlock
-from ..layers.build import AttentionConfig, build_attentions
-from ..layers.drop import drop_path_schedule
-from ..ops import map_to_tokens, tokens_to_map
+from ..layers import Mlp, PatchEmbed, PatchMerging, PositionEmbedding, WindowAttention
+from ..layers.build import AttentionConfig, with_options
 from ..registry import MODELS
-from .base import StagedBackbone, find_arch, stage_strides, zoo_of
-from .pyramid import PyramidStage
+from .base import find_arch, zoo_of
+from .hierarchical import HierarchicalTransformer
 
 #: Swin Transformer (ICCV 2021), section 3.3.
 SWIN_ARCHS = {
@@ -21,122 +20,63 @@ SWIN_ARCHS = {
 }
 
 
-def window_attentions(
-    depths: Sequence[int], window_size: int | Sequence[int] = 7
-) -> list[list[dict]]:
-    """Swin's attention of each stage: regular and shifted windows in turn.
+@MODELS.register_module()
+class SwinTransformer(HierarchicalTransformer):
+    """Swin Transformer (Liu et al., ICCV 2021); each output has its own norm.
+
+    Args:
+        arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, or a dict as of
+            :class:`HierarchicalTransformer`.
+        window_size (int | Sequence[int], optional): Side of the windows, or one per stage; 7 by
+            default.
+        position_size (int, optional): Image side of a position table after the stem; None for none.
+        norm_eps (float): Epsilon of all norms.
+        **kwargs: See :class:`HierarchicalTransformer`; ``attention`` gives options of
+            :class:`~mmeffvit.layers.WindowAttention`.
 
     Raises:
         ValueError: If there is not one window size per stage.
     """
-    sizes = [window_size] * len(depths) if isinstance(window_size, int) else window_size
-    if len(sizes) != len(depths):
-        raise ValueError(f'window_size={window_size} must hold one size per stage, {len(depths)}.')
-    return [
-        [
-            dict(type='WindowAttention', window_size=size, shift=block % 2 == 1)
-            for block in range(depth)
-        ]
-        for depth, size in zip(depths, sizes)
-    ]
 
-
-@MODELS.register_module()
-class SwinTransformer(StagedBackbone):
-    """The four-stage pyramid of Swin (Liu et al., ICCV 2021), with any attention in any block.
-
-    Every output has a norm of its own; the stream from stage to stage has none.
-
-    Args:
-        arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, or a dict of
-            ``embed_dims`` (width of the first stage, doubled at each next), ``depths``,
-            ``num_heads``.
-        attentions (Sequence[dict | Sequence[dict]], optional): Attention layer of each stage: one
-            config for all its blocks, or one per block. Width, heads and ``qkv_bias`` are filled
-            in. Swin's own by default.
-        window_size (int | Sequence[int]): Side of the windows of Swin's own attention, or one per
-            stage.
-        in_channels (int): Channels of the image.
-        mlp_ratio (int): Hidden width of the MLPs over the width.
-        position_size (int, optional): Image side of a learned position table after the patch
-            embedding; None for none.
-        qkv_bias (bool): Biases of the query, key and value projections.
-        drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
-        norm_eps (float): Epsilon of all norms.
-        out_indices (int | Sequence[int]): Stages to output.
-        frozen_stages (int): -1 nothing, 0 the patch embedding, ``n`` the first ``n`` stages.
-        norm_eval (bool): Keep BatchNorm statistics fixed in training.
-        with_cp (bool | str): What to recompute in backward: ``'mlp'``, or ``'all'`` (or True).
-        init_cfg (dict, optional): mmengine initialisation.
-
-    Raises:
-        ValueError: If the stages of ``arch`` and ``attentions`` do not agree.
-    """
-
+    archs = SWIN_ARCHS
     zoo = zoo_of('swin', SWIN_ARCHS)
-    output_layers = ('norms.',)
+    attention_options = ('window_size',)
 
     def __init__(
         self,
         arch: str | dict = 'tiny',
-        attentions: Sequence[AttentionConfig] | None = None,
         *,
-        window_size: int | Sequence[int] = 7,
-        in_channels: int = 3,
-        mlp_ratio: int = 4,
+        window_size: int | Sequence[int] | None = None,
         position_size: int | None = None,
-        qkv_bias: bool = True,
-        drop_path_rate: float = 0.0,
         norm_eps: float = 1e-5,
-        out_indices: int | Sequence[int] = (0, 1, 2, 3),
-        frozen_stages: int = -1,
-        norm_eval: bool = False,
-        with_cp: bool | str = False,
-        init_cfg: dict | None = None,
+        **kwargs,
     ) -> None:
-        arch = find_arch(SWIN_ARCHS, arch)
-        depths, num_heads = arch['depths'], arch['num_heads']
-        widths = [arch['embed_dims'] * 2**i for i in range(len(depths))]
-        strides = stage_strides(len(depths))
-        super().__init__(widths, strides, out_indices, frozen_stages, norm_eval, init_cfg)
-        if attentions is None:
-            attentions = window_attentions(depths, window_size)
-        if not len(num_heads) == len(attentions) == len(depths):
-            raise ValueError(
-                f'There are {len(num_heads)} num_heads and {len(attentions)} attentions for '
-                f'{len(depths)} stages; give one of each per stage.'
-            )
+        self.window_size = window_size
+        parts = dict(
+            stem=partial(PatchEmbed, patch_size=4, stride=4),
+            downsample=partial(PatchMerging, norm_eps=norm_eps),
+            mlp=Mlp,
+            stage_norm=None,
+            output_norm=nn.LayerNorm,
+        )
+        if position_size:
+            table = partial(PositionEmbedding, grid=(position_size // 4,) * 2)
+            later = [None] * (len(find_arch(SWIN_ARCHS, arch)['depths']) - 1)
+            parts['position'] = [table, *later]
+        super().__init__(arch, norm_eps=norm_eps, **{**parts, **kwargs})
 
-        drop_rates = iter(drop_path_schedule(drop_path_rate, sum(depths)))
-        self.stages = nn.ModuleList()
-        self.norms = nn.ModuleDict()
-        for i, (depth, width) in enumerate(zip(depths, widths)):
-            if i == 0:
-                patch_embed = PatchEmbed(in_channels, width, 4, 4)
-            else:
-                patch_embed = PatchMerging(width // 2, width, norm_eps)
-            blocks = [
-                TransformerBlock(
-                    width, attn, Mlp(width, width * mlp_ratio), next(drop_rates), norm_eps, with_cp
-                )
-                for attn in build_attentions(attentions[i], depth, width, num_heads[i], qkv_bias)
-            ]
-            position = None
-            if position_size and i == 0:
-                position = PositionEmbedding(width, (position_size // 4,) * 2)
-            self.stages.append(PyramidStage(patch_embed, blocks, position=position))
-            if i in self.out_indices:
-                self.norms[str(i)] = nn.LayerNorm(width, eps=norm_eps)
-        self.freeze()
-
-    def output(self, x: Tensor, index: int) -> Tensor:
-        """The stage's map, normed."""
-        tokens = self.norms[str(index)](map_to_tokens(x))
-        return tokens_to_map(tokens, (x.shape[2], x.shape[3]))
-
-    def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
-        """Each stage with its patch embedding and its output norm."""
+    def default_attentions(self, arch: dict, attention: dict) -> list[AttentionConfig]:
+        """Regular and shifted windows in turn."""
+        depths, sizes = arch['depths'], self.window_size or 7
+        sizes = [sizes] * len(depths) if isinstance(sizes, int) else sizes
+        if len(sizes) != len(depths):
+            raise ValueError(f'window_size={sizes} must hold one size per stage, {len(depths)}.')
         return [
-            [stage, *([self.norms[str(i)]] if i in self.out_indices else [])]
-            for i, stage in enumerate(self.stages)
+            [
+                with_options(
+                    dict(type=WindowAttention, window_size=size, shift=block % 2 == 1), attention
+                )
+                for block in range(depth)
+            ]
+            for depth, size in zip(depths, sizes)
         ]

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..layers.lightvit import ConvStem, DualPatchMerging
 from ..ops import tokens_to_map
 from ..ops.layout import Grid
-from .base import Backbone, stage_strides
+from .base import Backbone
 
 OUT_TYPES = ('featmap', 'raw')
 
@@ -33,12 +33,13 @@ class TwoStreamTransformer(Backbone):
         out_type (str): ``'featmap'``: maps, each with a norm of its own; ``'raw'``: the last
             stage's tokens for a classifier, global ones first, ``(B, T + H*W, C)``.
         out_indices (int | Sequence[int], optional): Stages to output; by default all, or with
-            ``'raw'`` the last.
+            ``'raw'`` the last. Stages after the last of them are not built.
         frozen_stages (int): -1 nothing, 0 the stem and the learned tokens, ``n`` also the first
             ``n`` stages.
         norm_eval (bool): Keep the stem's BatchNorm statistics fixed in training, as LightViT does
             for detection.
         init_cfg (dict, optional): mmengine initialisation.
+        pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
 
     Raises:
         ValueError: If ``out_type`` has no meaning, or ``'raw'`` is asked of an earlier stage.
@@ -47,6 +48,11 @@ class TwoStreamTransformer(Backbone):
     """
 
     output_layers = ('norm',)
+    depth_patterns: ClassVar[dict[str, str]] = {
+        'stem': r'stem\.|global_token$',
+        'block': r'stages\.(?P<stage>\d+)\.(?:blocks\.(?P<block>\d+)|merge)\.',
+        'stage_end': r'norm(?P<stage>\d+)\.',
+    }
 
     def __init__(
         self,
@@ -61,14 +67,17 @@ class TwoStreamTransformer(Backbone):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         init_cfg: dict | None = None,
+        pretrained: str | None = None,
     ) -> None:
         num_stages = len(blocks)
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r} must be one of {OUT_TYPES}.')
         if out_indices is None:
             out_indices = range(num_stages) if out_type == 'featmap' else -1
-        strides = stage_strides(num_stages, first=8)
-        super().__init__(embed_dims, strides, out_indices, frozen_stages, norm_eval, init_cfg)
+        strides = [8 << stage for stage in range(num_stages)]
+        super().__init__(
+            embed_dims, strides, out_indices, frozen_stages, norm_eval, init_cfg, pretrained
+        )
         if out_type == 'raw' and self.out_indices != (num_stages - 1,):
             raise ValueError(
                 f"out_type='raw' has out_indices={out_indices}; only the last stage's tokens are "
@@ -82,7 +91,7 @@ class TwoStreamTransformer(Backbone):
             self.global_token = nn.Parameter(torch.zeros(1, num_tokens, embed_dims[0]))
             nn.init.trunc_normal_(self.global_token, std=0.02)
         self.stages = nn.ModuleList()
-        for i, stage_blocks in enumerate(blocks):
+        for i, stage_blocks in enumerate(blocks[: self.out_indices[-1] + 1]):
             merge = DualPatchMerging(*embed_dims[i - 1 : i + 1], num_tokens > 0) if i else None
             self.stages.append(TwoStreamStage(stage_blocks, merge))
         self._norm_names = {i: f'norm{i}' for i in self.out_indices}
@@ -105,7 +114,7 @@ class TwoStreamTransformer(Backbone):
         x, grid = self.stem(x)
         g = None if self.global_token is None else self.global_token.expand(len(x), -1, -1)
         outs = []
-        for i, stage in enumerate(self.stages[: self.out_indices[-1] + 1]):
+        for i, stage in enumerate(self.stages):
             x, g, grid = stage(x, g, grid)
             if i in self.out_indices:
                 outs.append(self._output(i, x, g, grid))
@@ -126,19 +135,9 @@ class TwoStreamTransformer(Backbone):
         norms = {i: [getattr(self, name)] for i, name in self._norm_names.items()}
         return [[stage, *norms.get(i, [])] for i, stage in enumerate(self.stages)]
 
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter; a merge counts with the block after it, a norm before it."""
-        depths = [len(stage.blocks) for stage in self.stages]
-        num_depths = sum(depths) + 2
-        name = param_name[len(prefix) :]
-        if param_name.startswith(prefix):
-            if match := re.match(r'stages\.(\d+)\.(?:blocks\.(\d+)|merge)', name):
-                return sum(depths[: int(match[1])]) + int(match[2] or 0) + 1, num_depths
-            if match := re.match(r'norm(\d+)\.', name):
-                return sum(depths[: int(match[1]) + 1]), num_depths
-            if re.match(r'stem\.|global_token$', name):
-                return 0, num_depths
-        return num_depths - 1, num_depths
+    def blocks_per_stage(self) -> list[int]:
+        """Number of blocks of each stage that is built."""
+        return [len(stage.blocks) for stage in self.stages]
 
 
 class TwoStreamStage(nn.Module):

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ..layers import Mlp, PatchEmbed, PositionEmbedding, TransformerBlock, drop_path_schedule
-from ..layers.build import AttentionConfig, build_attentions
+from ..layers import (
+    Mlp,
+    PatchEmbed,
+    PositionEmbedding,
+    SoftmaxAttention,
+    TransformerBlock,
+    drop_path_schedule,
+)
+from ..layers.build import AttentionConfig, build_attentions, with_options
 from ..ops import tokens_to_map
 from ..registry import MODELS
 from .base import Backbone, find_arch, zoo_of
@@ -31,8 +38,10 @@ class VisionTransformer(Backbone):
     Args:
         arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, or a dict of
             ``embed_dims``, ``depth``, ``num_heads`` and, optionally, ``mlp_ratio`` (4).
+        attention (dict, optional): Options of :class:`~mmeffvit.layers.SoftmaxAttention`; with a
+            ``type``, another layer in its place.
         attentions (dict | Sequence[dict], optional): Attention layer: one config for all blocks, or
-            one per block; softmax attention by default. Width, heads, ``qkv_bias`` are filled in.
+            one per block. Width, heads, ``qkv_bias`` are filled in.
         img_size (int | tuple[int, int]): Image ``(H, W)`` of the position table; it is resized to
             the grid of every input.
         patch_size (int): Side of a patch in pixels. Images are padded by zeros at the bottom and
@@ -46,24 +55,32 @@ class VisionTransformer(Backbone):
         qkv_bias (bool): Biases of the query, key and value projections.
         drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
         norm_eps (float): Epsilon of all norms.
-        out_indices (int | Sequence[int]): Blocks to output.
+        out_indices (int | Sequence[int]): Blocks to output. Blocks after the last of them are not
+            built.
         frozen_stages (int): -1 nothing, 0 patch, position and extra tokens, ``n`` also the first
             ``n`` blocks.
         with_cp (bool | str): What to recompute in backward: ``'mlp'``, or ``'all'`` (or True).
         init_cfg (dict, optional): mmengine initialisation.
+        pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
 
     Raises:
-        ValueError: If ``out_type`` has no meaning, or asks for a class token that is not there.
+        ValueError: If ``out_type`` is unknown or asks for a class token that is not there, or both
+            ``attention`` and ``attentions`` are given.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021); initialisation as in
     DeiT. Registers: Darcet et al., "Vision Transformers Need Registers" (ICLR 2024).
     """
 
     zoo = zoo_of('vit', VIT_ARCHS)
+    depth_patterns: ClassVar[dict[str, str]] = {
+        'stem': r'(?:patch_embed|position)\.|(?:cls_token|registers)$',
+        'block': r'blocks\.(?P<block>\d+)\.',
+    }
 
     def __init__(
         self,
         arch: str | dict = 'small',
+        attention: dict | None = None,
         attentions: AttentionConfig | None = None,
         *,
         img_size: int | tuple[int, int] = 224,
@@ -80,12 +97,15 @@ class VisionTransformer(Backbone):
         frozen_stages: int = -1,
         with_cp: bool | str = False,
         init_cfg: dict | None = None,
+        pretrained: str | None = None,
     ) -> None:
-        attentions = attentions or dict(type='SoftmaxAttention')
         arch = {'mlp_ratio': 4, **find_arch(VIT_ARCHS, arch)}
         embed_dims, depth = arch['embed_dims'], arch['depth']
         widths, strides = [embed_dims] * depth, [patch_size] * depth
-        super().__init__(widths, strides, out_indices, frozen_stages, init_cfg=init_cfg)
+        attentions = self.choose_attentions(arch, attention, attentions)
+        super().__init__(
+            widths, strides, out_indices, frozen_stages, init_cfg=init_cfg, pretrained=pretrained
+        )
         if out_type not in OUT_TYPES:
             raise ValueError(f'out_type={out_type!r} must be one of {OUT_TYPES}.')
         if out_type == 'cls_token' and not with_cls_token:
@@ -103,6 +123,9 @@ class VisionTransformer(Backbone):
         self.cls_token = _tokens(1, embed_dims) if with_cls_token else None
         self.registers = _tokens(num_registers, embed_dims) if num_registers else None
         drop_rates = drop_path_schedule(drop_path_rate, depth)
+        attns = build_attentions(
+            attentions, depth, embed_dims, arch['num_heads'], qkv_bias, self.out_indices[-1] + 1
+        )
         self.blocks = nn.ModuleList(
             TransformerBlock(
                 embed_dims,
@@ -112,12 +135,11 @@ class VisionTransformer(Backbone):
                 norm_eps,
                 with_cp,
             )
-            for attn, drop_rate in zip(
-                build_attentions(attentions, depth, embed_dims, arch['num_heads'], qkv_bias),
-                drop_rates,
-            )
+            for attn, drop_rate in zip(attns, drop_rates)
         )
-        self.norm = nn.LayerNorm(embed_dims, eps=norm_eps) if final_norm else nn.Identity()
+        ends = len(self.blocks) == depth
+        self.norm = nn.LayerNorm(embed_dims, eps=norm_eps) if final_norm and ends else nn.Identity()
+        self.depth = depth
         self.freeze()
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -134,10 +156,10 @@ class VisionTransformer(Backbone):
         x = self._embed(x, grid)
         carrier = None
         outs = []
-        for i, block in enumerate(self.blocks[: self.out_indices[-1] + 1]):
+        for i, block in enumerate(self.blocks):
             x, carrier = block(x, grid, carrier)
             if i in self.out_indices:
-                out = self.norm(x) if i == len(self.blocks) - 1 else x
+                out = self.norm(x) if i == self.depth - 1 else x
                 outs.append(self._output(out, grid))
         return tuple(outs)
 
@@ -165,18 +187,22 @@ class VisionTransformer(Backbone):
 
     def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
         """Each block is a stage; the final norm belongs to the last."""
-        return [[block] for block in self.blocks[:-1]] + [[self.blocks[-1], self.norm]]
+        stages = [[block] for block in self.blocks]
+        stages[-1].append(self.norm)
+        return stages
 
-    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter: 0 the stem, ``i + 1`` block ``i``, last the norm."""
-        num_depths = len(self.blocks) + 2
-        name = param_name[len(prefix) :]
-        if param_name.startswith(prefix):
-            if match := re.match(r'blocks\.(\d+)\.', name):
-                return int(match[1]) + 1, num_depths
-            if re.match(r'(patch_embed|position)\.|cls_token$|registers$', name):
-                return 0, num_depths
-        return num_depths - 1, num_depths
+    def default_attentions(self, arch: dict, attention: dict) -> list[dict]:
+        """Softmax attention in every block."""
+        return [with_options(dict(type=SoftmaxAttention), attention)] * arch['depth']
+
+    def blocks_per_stage(self) -> list[int]:
+        """Number of blocks that are built."""
+        return [len(self.blocks)]
+
+    def is_left_out(self, name: str) -> bool:
+        """Whether a parameter belongs to what ``out_indices`` leaves out."""
+        ended = len(self.blocks) == self.depth
+        return super().is_left_out(name) or (not ended and name.startswith('norm.'))
 
 
 def _tokens(count: int, embed_dims: int) -> nn.Parameter:

@@ -22,7 +22,7 @@ _ATTENTION = (
 
 def _config(state: StateDict) -> dict:
     kind = 'B' if 'stages.0.blocks.0.attn.level_weight' in state else 'A'
-    return dict(type='QuadTreeTransformer', arch=pyramid_arch(state), kind=kind)
+    return dict(type='QuadTreeTransformer', arch=pyramid_arch(state), attention=dict(kind=kind))
 
 
 QUADTREE = KeyMap(

@@ -29,7 +29,7 @@ def _swin_config(state: StateDict) -> dict:
         arch=arch,
         num_slide_stages=sum(table.ndim == 6 for table in tables),
         window_size=tuple(7 if table.ndim == 6 else window_size_of(table) for table in tables),
-        slide=_options(state),
+        attention=_options(state),
     )
 
 
@@ -37,7 +37,7 @@ def _pvt_config(name: str) -> Callable[[StateDict], dict]:
     def config(state: StateDict) -> dict:
         stages = sum(f'stages.{i}.blocks.0.attn.dep_conv.bias' in state for i in range(4))
         return dict(
-            type=name, arch=pyramid_arch(state), num_slide_stages=stages, slide=_options(state)
+            type=name, arch=pyramid_arch(state), num_slide_stages=stages, attention=_options(state)
         )
 
     return config

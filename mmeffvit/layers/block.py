@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..ops.layout import Grid
+from ..registry import MODELS
 from .carrier import Carrier
 from .drop import DropPath
 from .scale import build_layer_scale
@@ -12,6 +13,7 @@ from .scale import build_layer_scale
 CHECKPOINT_MODES = (False, True, 'all', 'mlp', 'mlp_tail')
 
 
+@MODELS.register_module()
 class TransformerBlock(BaseModule):
     """Pre-norm block: ``x + attn(norm1(x))``, then ``x + mlp(norm2(x))``.
 

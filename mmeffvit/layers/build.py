@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from ..registry import MODELS
 
+LayerConfig = dict | str | Callable[..., nn.Module]
 AttentionConfig = dict | Sequence[dict]
 
 
-def build_layer(config: dict, **defaults) -> nn.Module:
+def with_options(default: dict, attention: dict) -> dict:
+    """A model's own attention config with a user's options, or the user's own layer.
+
+    Args:
+        default (dict): Config of the model's layer.
+        attention (dict): Options of it, or a whole config with a ``type``.
+    """
+    return dict(attention) if 'type' in attention else {**default, **attention}
+
+
+def build_layer(config: LayerConfig, **defaults) -> nn.Module:
     """Build a layer by config.
 
     Args:
-        config (dict): ``type`` is a name of this package, or one of another with its scope
-            (``'my_project.MyAttention'``), whatever the default scope is.
+        config (dict | Callable | str): A class or partial; a name of this package, or one of
+            another with its scope (``'my_project.MyAttention'``), whatever the default scope is; or
+            a dict with one of these as ``type`` and options.
         **defaults: Arguments for what the config does not state.
     """
+    if isinstance(config, str):
+        config = dict(type=config)
+    if not isinstance(config, dict):
+        return config(**defaults)
     return MODELS.build({'_scope_': 'mmeffvit', **defaults, **config})
 
 
 def build_attentions(
-    config: AttentionConfig, depth: int, embed_dims: int, num_heads: int, qkv_bias: bool
+    config: AttentionConfig,
+    depth: int,
+    embed_dims: int,
+    num_heads: int,
+    qkv_bias: bool,
+    num_built: int | None = None,
 ) -> list[nn.Module]:
     """Build one attention layer per block of a stage.
 
     Args:
         config (dict | Sequence[dict]): One config for all blocks, or one per block.
         depth (int): Number of blocks.
-        embed_dims (int): Width, unless the config has its own.
-        num_heads (int): Heads, likewise.
-        qkv_bias (bool): Biases of the projections, likewise.
+        embed_dims (int): Default width; a value in the config takes precedence.
+        num_heads (int): Default number of heads, as above.
+        qkv_bias (bool): Default of the projections' biases, as above.
+        num_built (int, optional): Build the first ones only.
 
     Raises:
         ValueError: If a list does not have one entry per block, or the first layer would read what
@@ -42,7 +64,7 @@ def build_attentions(
     if len(configs) != depth:
         raise ValueError(f'A stage of {depth} blocks needs {depth} attentions, got {len(configs)}.')
     shared = dict(embed_dims=embed_dims, num_heads=num_heads, qkv_bias=qkv_bias)
-    layers = [build_layer(block_config, **shared) for block_config in configs]
+    layers = [build_layer(block_config, **shared) for block_config in configs[:num_built]]
     if not getattr(layers[0], 'reads_stream', True):
         raise ValueError(
             f'{type(layers[0]).__name__} reuses the attention output of the block before it and '

@@ -6,22 +6,24 @@ from torch import Tensor, nn
 
 from ..ops import map_to_tokens
 from ..ops.layout import Grid, divide_up, same_sizes
+from ..registry import MODELS
 from .init import init_conv
 
 
+@MODELS.register_module()
 class PatchEmbed(nn.Module):
     """Turn a map into tokens of a coarser grid: strided convolution, then LayerNorm.
 
-    Sides that are not multiples of the stride are rounded up: overlapping patches by their own
-    padding, others by zeros at the bottom and right.
+    Sides that are not multiples of the stride are rounded up: by ``padding`` where it covers half
+    of a patch, otherwise by zeros at the bottom and right.
 
     Args:
         in_channels (int): Channels of the map.
         embed_dims (int): Width of the tokens.
         patch_size (int | Sequence[int]): Kernel size; three numbers (frames, height, width) for
             clips.
-        stride (int | Sequence[int]): Stride in pixels, likewise.
-        overlap (bool): Pad by ``patch_size // 2`` on all sides (PVTv2, Wang et al. 2022).
+        stride (int | Sequence[int]): Stride in pixels, one or three numbers as ``patch_size``.
+        padding (int): Zeros on all sides, for overlapping patches.
         norm (bool): Whether a LayerNorm (eps 1e-5) follows.
     """
 
@@ -31,16 +33,15 @@ class PatchEmbed(nn.Module):
         embed_dims: int,
         patch_size: int | Sequence[int],
         stride: int | Sequence[int],
-        overlap: bool = False,
+        padding: int = 0,
         norm: bool = True,
     ) -> None:
         super().__init__()
         patch = (patch_size,) * 2 if isinstance(patch_size, int) else tuple(patch_size)
-        padding = tuple(side // 2 if overlap else 0 for side in patch)
         conv = nn.Conv3d if len(patch) == 3 else nn.Conv2d
         self.proj = init_conv(conv(in_channels, embed_dims, patch, stride, padding))
         self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()
-        self.overlap = overlap
+        self.rounds_up = all(2 * padding >= side - 1 for side in patch)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
         """Embed.
@@ -52,7 +53,7 @@ class PatchEmbed(nn.Module):
             tuple: Tokens ``(B, H' * W', embed_dims)`` and the grid ``(H', W')``; with ``T'`` first
             for clips.
         """
-        if not self.overlap:
+        if not self.rounds_up:
             sides, steps = x.shape[2:], self.proj.stride
             whole = [divide_up(side, step) * step for side, step in zip(sides, steps)]
             if not same_sizes(sides, whole):

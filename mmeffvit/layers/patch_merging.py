@@ -4,9 +4,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..ops.layout import Grid, divide_up
+from ..registry import MODELS
 from .init import init_linear
 
 
+@MODELS.register_module()
 class PatchMerging(nn.Module):
     """Halve a map: the four pixels of each 2x2 patch side by side, LayerNorm, Linear (Swin).
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..ops.layout import Grid, same_sizes
 from ..ops.resize import interpolate_tokens, resample_linear
+from ..registry import MODELS
 
 
 def resize_position_embedding(
@@ -42,6 +43,7 @@ def resize_position_embedding(
     return torch.cat([extra, table], dim=1) if num_extra_tokens else table
 
 
+@MODELS.register_module()
 class PositionEmbedding(nn.Module):
     """Learned absolute position table that follows the grid of its input.
 

@@ -21,7 +21,7 @@ SIZES = ((75, 101), (79, 103))
 #: largest that was measured over all maps is 0.009.
 BFLOAT16_TOLERANCE = 0.02
 #: Hosts of attentions that have no arch of their own.
-HOSTS = {'PyramidTransformer', 'TwoStreamTransformer'}
+HOSTS = {'HierarchicalTransformer', 'PyramidTransformer', 'TwoStreamTransformer'}
 #: Seconds of processor time after which a compilation does not come back.
 COMPILE_LIMIT = 120
 QUICK = ('vit', 'lookupvit', 'uniformer')

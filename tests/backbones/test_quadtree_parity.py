@@ -14,8 +14,10 @@ from mmeffvit.registry import MODELS
 def _backbone(gold: dict):
     result = convert(recipe().fill_state(gold['state']), 'quadtree')
     assert result.is_exact
-    options = dict(topks=gold['topks'], value_act=gold['value_act'], drop_lone_level=True)
-    model = MODELS.build(dict(result.config, **options)).eval()
+    result.config['attention'].update(
+        topks=gold['topks'], value_act=gold['value_act'], drop_lone_level=True
+    )
+    model = MODELS.build(result.config).eval()
     model.load_state_dict(result.state)
     return model
 

@@ -235,7 +235,7 @@ def _names(model: torch.nn.Module) -> list[str]:
 
 @pytest.mark.parametrize('phi_type', ['phi', 'conv', 'dwconv', 'identity'])
 def test_on_a_pyramid(phi_type):
-    model = SkipAtPVT(SMALL_PYRAMID, phi_type=phi_type).train()
+    model = SkipAtPVT(SMALL_PYRAMID, attention=dict(phi_type=phi_type)).train()
     skipped = [[hasattr(b.attn, 'phi') for b in stage.blocks] for stage in model.stages]
     assert skipped == [[False, True, False], [False, True, True, False], [False], [False, False]]
     maps = model(torch.randn(1, 3, 70, 133))

@@ -165,7 +165,7 @@ def test_deploy_form_of_a_backbone(name):
 
 
 def test_slide_options_reach_the_layers():
-    model = SlideSwin(TINY, num_slide_stages=3, slide=dict(kernel_size=5, mask_borders=True))
+    model = SlideSwin(TINY, num_slide_stages=3, attention=dict(kernel_size=5, mask_borders=True))
     attns = [block.attn for stage in model.stages for block in stage.blocks]
     assert [type(attn).__name__ for attn in attns] == ['SlideAttention'] * 4 + ['WindowAttention']
     assert all(attn.kernel_size == 5 and attn.mask_borders for attn in attns[:4])

@@ -31,7 +31,7 @@ def public_quadtree(kind: str = 'B') -> dict[str, torch.Tensor]:
         '.norm2.': '.3.', 'mlp.dwconv.': 'mlp.dwconv.dwconv.',
     }  # fmt: skip
     state = {}
-    for key, value in QuadTreeTransformer(ARCH, kind=kind).state_dict().items():
+    for key, value in QuadTreeTransformer(ARCH, attention=dict(kind=kind)).state_dict().items():
         _, stage, part, rest = key.split('.', 3)
         public = f'{dict(blocks="block").get(part, part)}{int(stage) + 1}.{rest}'
         for ours, theirs in names.items():
@@ -51,7 +51,7 @@ def public_quadtree(kind: str = 'B') -> dict[str, torch.Tensor]:
 def test_quadtree_loads_strictly(kind):
     result = convert(public_quadtree(kind), 'quadtree')
     assert result.is_exact
-    assert result.config['kind'] == kind
+    assert result.config['attention'] == dict(kind=kind)
     model = MODELS.build(result.config)
     model.load_state_dict(result.state, strict=True)
 

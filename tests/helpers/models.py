@@ -29,7 +29,7 @@ CLIP = dict(embed_dims=(8, 16), depths=(1, 1), kinds=('local', 'global'), head_d
 
 BACKBONES = {
     'quadtree': partial(backbones.QuadTreeTransformer, PYRAMID),
-    'quadtree_a': partial(backbones.QuadTreeTransformer, PYRAMID, kind='A'),
+    'quadtree_a': partial(backbones.QuadTreeTransformer, PYRAMID, attention=dict(kind='A')),
     'pvt': partial(backbones.PVT, PYRAMID),
     'pvtv2': partial(backbones.PVTv2, PYRAMID),
     'swin': partial(backbones.SwinTransformer, DOUBLING),
