@@ -22,8 +22,10 @@ model = dict(
             mlp_ratios=(4, 4, 4, 4),
         ),
         attentions=[
-            *([dict(_reduced, sr_ratio=ratio), _skipped, dict(_reduced, sr_ratio=ratio)]
-              for ratio in (8, 4, 2)),
+            *(
+                [dict(_reduced, sr_ratio=ratio), _skipped, dict(_reduced, sr_ratio=ratio)]
+                for ratio in (8, 4, 2)
+            ),
             dict(type='SoftmaxAttention'),
         ],
     ),

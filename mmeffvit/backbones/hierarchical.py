@@ -15,6 +15,9 @@ from .base import Backbone, find_arch
 NormFactory = Callable[..., nn.Module]
 T = TypeVar('T')
 
+PVTV2_STEM = partial(PatchEmbed, patch_size=7, stride=4, padding=3)
+PVTV2_DOWNSAMPLE = partial(PatchEmbed, patch_size=3, stride=2, padding=1)
+
 
 @MODELS.register_module()
 class HierarchicalTransformer(Backbone):
@@ -88,8 +91,8 @@ class HierarchicalTransformer(Backbone):
         attentions: Sequence[AttentionConfig] | None = None,
         *,
         in_channels: int = 3,
-        stem: LayerConfig = partial(PatchEmbed, patch_size=7, stride=4, padding=3),
-        downsample: LayerConfig = partial(PatchEmbed, patch_size=3, stride=2, padding=1),
+        stem: LayerConfig = PVTV2_STEM,
+        downsample: LayerConfig = PVTV2_DOWNSAMPLE,
         block: LayerConfig = TransformerBlock,
         mlp: LayerConfig = ConvMlp,
         position: LayerConfig | Sequence[LayerConfig | None] | None = None,

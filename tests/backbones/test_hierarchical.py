@@ -1,4 +1,4 @@
-"""The hierarchical host, with the attention layers of several families and with parts of its own."""
+"""The hierarchical host, with attention layers of several families and parts of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 
 from helpers.models import num_parameters
 from mmeffvit.analysis import count_complexity
-from mmeffvit.backbones import base
 from mmeffvit.backbones import (
     PVT,
     HierarchicalTransformer,
@@ -20,6 +19,7 @@ from mmeffvit.backbones import (
     SkipAtViT,
     SlideSwin,
     SwinTransformer,
+    base,
 )
 from mmeffvit.layers import SoftmaxAttention, TransformerBlock
 
