@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from ..backbones.base import find_arch, zoo_of
 from ..layers import Carrier, Phi, TransformerBlock, WindowAttention, drop_path_schedule
 from ..layers.build import build_layer
-from ..layers.explanation import AttentionMap
 from ..layers.init import init_linear
 from ..ops import map_to_tokens, tokens_to_map
 from ..ops.layout import Grid, divide_up
@@ -94,10 +93,6 @@ class EncoderReuse(BaseModule):
         """Map the carrier's tokens, and ``x`` where they are concatenated, to ``(B, H*W, C)``."""
         source = carrier.mixed
         return self.phi(torch.cat([source, x], -1) if self.reads_stream else source, grid)
-
-    def explain(self, *args, **kwargs) -> list[AttentionMap]:
-        """Nothing: it looks where the paired encoder block looked."""
-        return []
 
 
 @MODELS.register_module()

@@ -7,11 +7,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import map_to_tokens, softmax_attention, tokens_to_map
-from ..ops.explain import attention_weights
 from ..ops.layout import Grid
 from ..registry import MODELS
 from .carrier import Carrier
-from .explanation import AttentionMap, Look, spread
 from .init import init_conv, init_linear
 
 
@@ -29,6 +27,11 @@ def head_dims_of(embed_dims: int, num_heads: int) -> int:
     return embed_dims // num_heads
 
 
+def split_heads(tokens: Tensor, num_heads: int) -> Tensor:
+    """View tokens ``(B, N, C)`` as one set per head ``(B, heads, N, C / heads)``."""
+    return tokens.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None = None) -> Tensor:
     """Multi-head attention without projections.
 
@@ -42,7 +45,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None 
     Returns:
         Tensor: ``(B, N, C)``.
     """
-    q, k, v = (x.unflatten(-1, (num_heads, -1)).transpose(1, 2) for x in (q, k, v))
+    q, k, v = (split_heads(tokens, num_heads) for tokens in (q, k, v))
     out = softmax_attention(q, k, v, bias)
     return out.transpose(1, 2).flatten(2)
 
@@ -66,23 +69,13 @@ class SoftmaxAttention(BaseModule):
 
     def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
         """Map tokens ``(B, N, C)`` to tokens; neither grid nor carrier is used."""
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.project(x, grid)
         return self.proj(softmax_attention(q, k, v).transpose(1, 2).flatten(2))
 
-    def explain(
-        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
-    ) -> list[AttentionMap]:
-        """Where the point looked, and each token before the grid, such as the class token."""
-        q, k, _ = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        num_extra_tokens = x.shape[1] - grid[0] * grid[1]
-        row, column = look.cell(grid)
-        queries = [num_extra_tokens + row * grid[1] + column, *range(num_extra_tokens)]
-        weights = attention_weights(q[:1, :, queries], k[:1])[0].mean(0)
-        point, *extra = weights[:, num_extra_tokens:].unflatten(1, grid)
-        return [
-            look.at_point('keys of the point', point, grid),
-            *(AttentionMap(f'keys of extra token {i}', row, None) for i, row in enumerate(extra)),
-        ]
+    def project(self, x: Tensor, grid: Grid | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Project tokens ``(B, N, C)`` to queries, keys and values ``(B, heads, N, D)``."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
 
 
 @MODELS.register_module()
@@ -114,23 +107,20 @@ class SpatialReductionAttention(BaseModule):
 
     def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
         """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
-        q = self.q(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        reduced = self._reduce(x, grid) if self.sr_ratio > 1 else x
-        k, v = self.kv(reduced).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.project(x, grid)
         return self.proj(softmax_attention(q, k, v).transpose(1, 2).flatten(2))
 
-    def explain(
-        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
-    ) -> list[AttentionMap]:
-        """Where the point looked."""
-        row, column = look.cell(grid)
-        query = x[:, row * grid[1] + column : row * grid[1] + column + 1]
-        q = self.q(query).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+    def project(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+        """Project tokens to queries ``(B, heads, H*W, D)``, and the reduced map to keys and values.
+
+        Returns:
+            tuple: Queries, keys and values; the latter are ``(B, heads, M, D)``, where M counts the
+            cells of the grid with sides ``max(1, side // sr_ratio)``.
+        """
+        q = split_heads(self.q(x), self.num_heads)
         reduced = self._reduce(x, grid) if self.sr_ratio > 1 else x
-        k, _ = self.kv(reduced).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        key_grid = tuple(max(1, side // self.sr_ratio) for side in grid)
-        weights = attention_weights(q, k)[0, :, 0].mean(0).unflatten(0, key_grid)
-        return [look.at_point('keys of the point', spread(weights, self.sr_ratio, grid), grid)]
+        k, v = self.kv(reduced).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v
 
     def _reduce(self, x: Tensor, grid: Grid) -> Tensor:
         feature_map = tokens_to_map(x, grid)

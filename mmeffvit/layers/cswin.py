@@ -6,12 +6,10 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import softmax_attention
-from ..ops.explain import attention_weights
 from ..ops.layout import Grid, divide_up
 from ..registry import MODELS
 from .attention import head_dims_of
 from .carrier import Carrier
-from .explanation import AttentionMap, Look, find_cell, number_cells, place_window
 from .init import depthwise_conv, init_linear
 
 
@@ -49,34 +47,23 @@ class CrossShapedWindowAttention(BaseModule):
 
     def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
         """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
-        qkv = self.qkv(x).unflatten(-1, (3, len(self.lepe), -1)).unflatten(1, grid)
+        qkv = self.project(x, grid)
         out = [
-            self._attend(qkv[:, :, :, :, i], conv, grid, self._stripe(grid, i))
+            self._attend(qkv[:, :, :, :, i], conv, grid, self.stripe_size(grid, i))
             for i, conv in enumerate(self.lepe)
         ]
         return self.proj(torch.cat(out, -1).flatten(1, 2))
 
-    def explain(
-        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
-    ) -> list[AttentionMap]:
-        """Where the point looked in each direction; what padded tokens got is left out."""
-        qkv = self.qkv(x).unflatten(-1, (3, len(self.lepe), -1)).unflatten(1, grid)
-        cells = number_cells(grid, x.device).view(1, *grid, 1, 1)
-        maps = []
-        for i in range(len(self.lepe)):
-            stripe = self._stripe(grid, i)
-            numbers = self._stripes(cells, stripe).flatten(1)
-            window, query = find_cell(numbers, look.cell(grid), grid)
-            stripes = self._stripes(qkv[:, :, :, :, i], stripe)[window]
-            stripes = stripes.unflatten(-1, (-1, self.head_dims)).flatten(0, 1)
-            q, k, _ = (t.transpose(0, 1) for t in stripes.unbind(1))
-            weights = attention_weights(q[:, query : query + 1], k)[:, 0].mean(0)
-            title = f'keys of the point in {stripe[0]}x{stripe[1]}'
-            maps.append(look.at_point(title, place_window(weights, numbers[window], grid), grid))
-        return maps
+    def project(self, x: Tensor, grid: Grid) -> Tensor:
+        """Project tokens to queries, keys and values of all directions.
 
-    def _stripe(self, grid: Grid, direction: int) -> Grid:
-        """Sides of the stripes of a direction: 0 for vertical ones."""
+        Returns:
+            Tensor: ``(B, H, W, 3, directions, c)``, where c is the width of a direction.
+        """
+        return self.qkv(x).unflatten(-1, (3, len(self.lepe), -1)).unflatten(1, grid)
+
+    def stripe_size(self, grid: Grid, direction: int) -> Grid:
+        """Height and width of the stripes: vertical ones in direction 0, horizontal ones in 1."""
         if self.stripe_width is None:
             return grid
         return (self.stripe_width, grid[1]) if direction else (grid[0], self.stripe_width)
@@ -85,17 +72,21 @@ class CrossShapedWindowAttention(BaseModule):
         """One direction: ``(B, H, W, 3, c)`` to ``(B, H, W, c)``."""
         (H, W), (h, w) = grid, stripe
         rows, columns = divide_up(H, h), divide_up(W, w)
-        windows = self._stripes(qkv, stripe)
-        value_map = windows[:, :, :, 2]
-        q, k, v = windows.unflatten(-1, (-1, self.head_dims)).flatten(1, 2).unbind(2)
-        out = softmax_attention(*(t.transpose(1, 2) for t in (q, k, v)))
+        stripes = self.cut_stripes(qkv, stripe)
+        value_map = stripes[:, :, :, 2]
+        out = softmax_attention(*self.split_heads(stripes))
         out = out.transpose(1, 2).reshape(value_map.shape)
         out = out + lepe(value_map.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         out = out.unflatten(0, (-1, rows, columns)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
         return out[:, :H, :W]
 
+    def split_heads(self, stripes: Tensor) -> tuple[Tensor, ...]:
+        """Queries, keys and values ``(stripes, heads, h*w, D)`` of ``(stripes, h, w, 3, c)``."""
+        q, k, v = stripes.unflatten(-1, (-1, self.head_dims)).flatten(1, 2).unbind(2)
+        return tuple(tokens.transpose(1, 2) for tokens in (q, k, v))
+
     @staticmethod
-    def _stripes(x: Tensor, stripe: Grid) -> Tensor:
+    def cut_stripes(x: Tensor, stripe: Grid) -> Tensor:
         """Pad ``(B, H, W, 3, c)`` and cut it into stripes ``(B * stripes, h, w, 3, c)``."""
         (H, W), (h, w) = x.shape[1:3], stripe
         rows, columns = divide_up(H, h), divide_up(W, w)

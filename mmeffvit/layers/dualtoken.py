@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..ops import interpolate_tokens, map_to_tokens, tokens_to_map
-from ..ops.explain import attention_weights
 from ..ops.layout import Grid
 from .attention import attend, head_dims_of
 from .drop import DropPath
-from .explanation import AttentionMap, Look, cell_box, spread
 from .init import init_linear
 from .lightvit import BiDimMlp
 from .mlp import Mlp
@@ -188,8 +186,23 @@ class DualTokenAttention(BaseModule):
             ``(B, T, C)``.
         """
         local, update = self.aggregate(x, g, grid)
-        broadcast = attend(self.q(x), *self.kv(update).chunk(2, dim=-1), self.num_heads)
+        broadcast = attend(*self.project(x, update), self.num_heads)
         return self.proj(local + broadcast), update
+
+    def project(self, x: Tensor, update: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project image tokens to the queries, and updated global tokens to the keys and values
+        of the broadcast.
+
+        Args:
+            x (Tensor): Normed image tokens ``(B, H*W, C)``.
+            update (Tensor): Updated global tokens ``(B, T, C)``.
+
+        Returns:
+            tuple: ``(B, H*W, C)``, ``(B, T, C)`` and ``(B, T, C)``, heads not yet split.
+        """
+        q = self.q(x)
+        k, v = self.kv(update).chunk(2, dim=-1)
+        return q, k, v
 
     def aggregate(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
         """Local tokens ``(B, H*W, C)`` and updated global tokens ``(B, T, C)``."""
@@ -205,44 +218,6 @@ class DualTokenAttention(BaseModule):
         if self.reads_image:
             return local, self.tokens(g, x, grid)
         return local, self.tokens(g, aggregated, pooled_grid)
-
-    def broadcast_weights(self, x: Tensor, g: Tensor | None, grid: Grid) -> Tensor:
-        """Attention of every image token to every global token.
-
-        Args:
-            x (Tensor): As in :meth:`forward`.
-            g (Tensor, optional): As in :meth:`forward`.
-            grid (tuple[int, int]): As in :meth:`forward`.
-
-        Returns:
-            Tensor: ``(B, heads, H*W, T)``; rows sum to 1.
-        """
-        _, update = self.aggregate(x, g, grid)
-        q, k = self.q(x), self.kv(update).chunk(2, dim=-1)[0]
-        q, k = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k))
-        return attention_weights(q, k)
-
-    def explain(self, x: Tensor, g: Tensor | None, grid: Grid, *, look: Look) -> list[AttentionMap]:
-        """Which parts of the image listen to chosen global tokens (figure 4).
-
-        Without global tokens, where the point looked among the aggregated image tokens.
-        """
-        weights = self.broadcast_weights(x, g, grid)[0].mean(0)
-        if self.tokens is None:
-            side = 1 if self.pool is None else 2**self.pool.steps
-            row, column = look.cell(grid)
-            pooled = weights[row * grid[1] + column].unflatten(0, [n // side for n in grid])
-            return [look.at_point('keys of the point', spread(pooled, side, grid), grid)]
-        size = self.tokens.token_size
-        has_place = isinstance(self.tokens, PositionAwareTokens)
-        return [
-            AttentionMap(
-                f'listens to token {row},{column}',
-                weights[:, row * size[1] + column].unflatten(0, grid),
-                cell_box((row, column), size) if has_place else None,
-            )
-            for row, column in look.chosen(size)
-        ]
 
 
 class ConvEncoder(BaseModule):

@@ -15,14 +15,13 @@ from ..ops import (
     pad_tokens,
     partition_windows,
     relative_position_index,
+    softmax_attention,
     tokens_to_map,
 )
-from ..ops.explain import attention_weights
 from ..ops.layout import Grid
 from ..registry import MODELS
-from .attention import attend, head_dims_of
+from .attention import attend, head_dims_of, split_heads
 from .drop import DropPath
-from .explanation import AttentionMap, Look, find_cell, number_cells, place_window
 from .init import init_linear
 from .patch_merging import PatchMerging
 
@@ -217,50 +216,46 @@ class LightViTAttention(BaseModule):
         Returns:
             tuple: What to add to each.
         """
-        qkv = self.qkv(x)
-        q, k, v = qkv.chunk(3, dim=-1)
-        g = self._gather(g, k, v)
-        broadcast = attend(q, *self.kv_global(g).chunk(2, dim=-1), self.num_heads)
-        return self.proj(self._in_windows(qkv, grid) + broadcast), self.proj(g)
-
-    def explain(self, x: Tensor, g: Tensor, grid: Grid, *, look: Look) -> list[AttentionMap]:
-        """Where the point looked in its window, and which parts listen to chosen global tokens."""
-        qkv = self.qkv(x)
-        numbers, _ = self._windows(number_cells(grid, x.device), grid)
-        numbers = numbers[0, :, :, 0]
-        window, query = find_cell(numbers, look.cell(grid), grid)
-        tokens = self._windows(qkv, grid)[0][0, window]
-        q, k, _ = tokens.unflatten(-1, (3, self.num_heads, -1)).permute(1, 2, 0, 3)
-        bias = self._bias(q.dtype)[0]
-        weights = attention_weights(q, k, bias)[:, query].mean(0)
-        maps = [look.at_point('keys', place_window(weights, numbers[window], grid), grid)]
-
-        q, k, v = qkv.chunk(3, dim=-1)
-        k = self.kv_global(self._gather(g, k, v)).chunk(2, dim=-1)[0]
-        q, k = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k))
-        weights = attention_weights(q, k)[0].mean(0)
-        for row, token in look.chosen((1, g.shape[1])):
-            listens = weights[:, token].unflatten(0, grid)
-            maps.append(AttentionMap(f'listens to token {row},{token}', listens, None))
-        return maps
-
-    def _gather(self, g: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """What the global tokens read from the image."""
-        C = g.shape[-1]
-        q = F.linear(g, self.qkv.weight[:C], self.qkv.bias[:C])
-        return attend(q, k, v, self.num_heads)
-
-    def _in_windows(self, qkv: Tensor, grid: Grid) -> Tensor:
-        windows, padded_grid = self._windows(qkv, grid)
-        bias = self._bias(qkv.dtype)
-        out = attend(*windows.flatten(0, 1).chunk(3, dim=-1), self.num_heads, bias)
+        qkv, g, broadcast = self.project(x, g)
+        broadcast = attend(*broadcast, self.num_heads)
+        windows, padded_grid = self.partition(qkv, grid)
+        heads = (split_heads(t, self.num_heads) for t in windows.flatten(0, 1).chunk(3, dim=-1))
+        out = self.attend_in_windows(*heads).transpose(1, 2).flatten(2)
         out = merge_windows(out.unflatten(0, windows.shape[:2]), padded_grid, self.window_size)
-        return crop_tokens(out, padded_grid, grid)
+        return self.proj(crop_tokens(out, padded_grid, grid) + broadcast), self.proj(g)
 
-    def _windows(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        """Windows ``(B, windows, N, C)`` of padded tokens, and the padded grid."""
+    def project(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Project the image tokens, let the global tokens gather from them and project these.
+
+        Args:
+            x (Tensor): Normed image tokens ``(B, H*W, C)``.
+            g (Tensor): Normed global tokens ``(B, T, C)``.
+
+        Returns:
+            tuple: Queries, keys and values of the image tokens ``(B, H*W, 3C)``; the gathered
+            global tokens ``(B, T, C)``; queries ``(B, H*W, C)``, keys and values ``(B, T, C)`` of
+            the broadcast, heads not yet split.
+        """
+        qkv = self.qkv(x)
+        q, k, v = qkv.chunk(3, dim=-1)
+        C = g.shape[-1]
+        q_global = F.linear(g, self.qkv.weight[:C], self.qkv.bias[:C])
+        gathered = attend(q_global, k, v, self.num_heads)
+        k_global, v_global = self.kv_global(gathered).chunk(2, dim=-1)
+        return qkv, gathered, (q, k_global, v_global)
+
+    def partition(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
+        """Pad tokens ``(B, H*W, C)`` and partition them into windows.
+
+        Returns:
+            tuple: Windows ``(B, windows, N, C)`` and the padded grid.
+        """
         x, padded_grid = pad_tokens(x, grid, self.window_size)
         return partition_windows(x, padded_grid, self.window_size), padded_grid
+
+    def attend_in_windows(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attend inside each window: ``(B * windows, heads, N, D)`` to the same shape."""
+        return softmax_attention(q, k, v, self._bias(q.dtype))
 
     def _bias(self, dtype: torch.dtype) -> Tensor:
         """Position bias ``(1, heads, N, N)``."""

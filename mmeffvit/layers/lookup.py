@@ -16,7 +16,6 @@ from ..ops.lookup import Projection, lookup_gather, lookup_infuse
 from .attention import SoftmaxAttention, head_dims_of
 from .block import TransformerBlock
 from .drop import DropPath
-from .explanation import AttentionMap, Look, cell_box
 from .init import init_linear
 from .mlp import Mlp
 from .scale import build_layer_scale
@@ -85,26 +84,6 @@ class LookupGather(BaseModule):
         dropout = self.attn_drop if self.training else 0.0
         message, weights = lookup_gather(queries, keys, values, self.num_heads, dropout=dropout)
         return self.proj(message), weights
-
-    def explain(
-        self, compressed: Tensor, lookup: Tensor, grids: tuple[Grid, Grid], *, look: Look
-    ) -> list[AttentionMap]:
-        """Where chosen compressed tokens looked, and the share of each in what the point gets."""
-        compressed_grid, grid = grids
-        weights = self.forward(compressed, lookup)[1][0].mean(0)
-        maps = [
-            AttentionMap(
-                f'keys of compressed token {row},{column}',
-                weights[row * compressed_grid[1] + column].unflatten(0, grid),
-                cell_box((row, column), compressed_grid),
-            )
-            for row, column in look.chosen(compressed_grid)
-        ]
-        row, column = look.cell(grid)
-        received = weights[:, row * grid[1] + column]
-        shares = (received / received.sum()).unflatten(0, compressed_grid)
-        box = cell_box((row, column), grid)
-        return [AttentionMap('share of each token at the point', shares, box), *maps]
 
 
 class LookupInfuse(BaseModule):

@@ -13,7 +13,6 @@ from ..ops.layout import Grid
 from ..ops.numerics import without_autocast
 from ..registry import MODELS
 from .carrier import Carrier
-from .explanation import AttentionMap
 
 PHI_TYPES = ('phi', 'conv', 'dwconv', 'identity')
 
@@ -158,10 +157,6 @@ class SkipAttention(BaseModule):
             return self.phi(carrier.mixed, grid)
         extra, patches = carrier.mixed[:, :num_extra_tokens], carrier.mixed[:, num_extra_tokens:]
         return torch.cat([extra, self.phi(patches, grid)], dim=1)
-
-    def explain(self, *args, **kwargs) -> list[AttentionMap]:
-        """Nothing: it looks where the last block that attended looked."""
-        return []
 
 
 def _conv(in_dims: int, out_dims: int, kernel_size: int, groups: int = 1) -> nn.Conv2d:

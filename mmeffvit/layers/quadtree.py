@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,16 +9,35 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import crop_tokens, from_quad, map_to_tokens, pad_tokens, to_quad, tokens_to_map
-from ..ops.explain import quadtree_selection
 from ..ops.layout import Grid, same_sizes
 from ..ops.quadtree import KINDS, quadtree_attention
 from ..registry import MODELS
-from .attention import head_dims_of
+from .attention import head_dims_of, split_heads
 from .carrier import Carrier
-from .explanation import AttentionMap, Look, cell_box
 from .init import depthwise_conv, init_conv, init_linear
 
 _ACTIVATIONS = {'gelu': F.gelu, 'relu': F.relu}
+
+
+class QuadTreePyramids(NamedTuple):
+    """Projected tokens of :class:`QuadTreeAttention` on all levels, coarsest first, in quad order.
+
+    Attributes:
+        queries (list[Tensor]): Per level ``(B, heads, Nq_l, D)``.
+        keys (list[Tensor]): Per level ``(B, heads, Nk_l, D)``.
+        values (list[Tensor]): Per level ``(B, Nk_l, C)``, heads not yet split.
+        key_masks (list[Tensor], optional): Per level a boolean ``(B or 1, Nk_l)``, False where a
+            key must not be attended to; None if all are visible.
+        raster_values (Tensor): The finest values in row-major order ``(B, Nk, C)``.
+        padded_grid (tuple[int, int]): Grid of the finest queries.
+    """
+
+    queries: list[Tensor]
+    keys: list[Tensor]
+    values: list[Tensor]
+    key_masks: list[Tensor] | None
+    raster_values: Tensor
+    padded_grid: Grid
 
 
 @MODELS.register_module()
@@ -123,13 +143,60 @@ class QuadTreeAttention(BaseModule):
             ValueError: If a context comes without its grid, or to a layer with a value branch or
                 LePE, which exist for self-attention only.
         """
+        pyramids = self.project(x, grid, context, context_grid, key_mask)
+        padded_grid = pyramids.padded_grid
+        # out = sum_l w_l (A_l V_l + LePE_l) with w = softmax(level_weight) (section 3.2 of the
+        # paper, kind B). The op adds the LePE of the coarser levels; that of the finest is added
+        # below in row-major order, where its convolution already is.
+        out = quadtree_attention(
+            pyramids.queries,
+            pyramids.keys,
+            [split_heads(value, self.num_heads) for value in pyramids.values],
+            self.topks,
+            self.kind,
+            level_weight=self.level_weight,
+            position=self._coarse_lepe(pyramids.values, padded_grid),
+            key_masks=pyramids.key_masks,
+            drop_lone_level=self.drop_lone_level,
+        )
+        out = from_quad(out.to(pyramids.raster_values.dtype), padded_grid, self.levels - 1)
+        if self.lepe is not None:
+            weight = self.level_weight.softmax(0)[-1]
+            lepe = self._convolve(self.lepe[-1], pyramids.raster_values, padded_grid)
+            out = torch.addcmul(out, lepe, weight)
+        return self.proj(crop_tokens(out, padded_grid, grid))
+
+    def project(
+        self,
+        x: Tensor,
+        grid: Grid,
+        context: Tensor | None = None,
+        context_grid: Grid | None = None,
+        key_mask: Tensor | None = None,
+    ) -> QuadTreePyramids:
+        """Project the tokens and reduce them to the pyramids that are attended over.
+
+        Args:
+            x (Tensor): See :meth:`forward`, as for the others.
+            grid (tuple[int, int]): Grid of ``x``.
+            context (Tensor, optional): Key tokens.
+            context_grid (tuple[int, int], optional): Their grid.
+            key_mask (Tensor, optional): Visible keys.
+
+        Returns:
+            QuadTreePyramids: Queries, keys, values and masks.
+
+        Raises:
+            ValueError: See :meth:`forward`.
+        """
         if context is None:
             context, context_grid = x, grid
         elif context_grid is None:
             raise ValueError('Cross-attention needs context_grid, the (H, W) of its context.')
         elif self.lepe is not None or self.value_branches:
             raise ValueError('Cross-attention needs a layer with lepe=False, value_branch=False.')
-        divisor = 2 ** (self.levels - 1)
+        halvings = self.levels - 1
+        divisor = 2**halvings
 
         q, padded_grid = pad_tokens(self.q(x), grid, divisor)
         q_masks = self._masks(q, grid, padded_grid)
@@ -140,73 +207,17 @@ class QuadTreeAttention(BaseModule):
             visible = self._raster(key_masks[-1], padded_context_grid)
             k, v = k * visible, v * visible
 
-        queries = self._average_pyramid(self._quad(q, padded_grid, True), q_masks)
-        keys = self._average_pyramid(self._quad(k, padded_context_grid, True), key_masks)
-        if self.value_branches:
-            values = self._value_pyramid(self._quad(v, padded_context_grid), key_masks)
-        else:
-            values = self._average_pyramid(self._quad(v, padded_context_grid), key_masks)
-        out = quadtree_attention(
-            queries,
-            keys,
-            [self._heads(value) for value in values],
-            self.topks,
-            self.kind,
-            level_weight=self.level_weight,
-            position=self._coarse_lepe(values, padded_grid),
-            key_masks=key_masks,
-            drop_lone_level=self.drop_lone_level,
-        )
-        out = from_quad(out.to(v.dtype), padded_grid, self.levels - 1)
-        if self.lepe is not None:
-            weight = self.level_weight.softmax(0)[-1]
-            out = torch.addcmul(out, self._convolve(self.lepe[-1], v, padded_grid), weight)
-        return self.proj(crop_tokens(out, padded_grid, grid))
-
-    def explain(
-        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
-    ) -> list[AttentionMap]:
-        """Per level, the keys that the point kept, and on the finest all it attends to."""
-        divisor = 2 ** (self.levels - 1)
-        q, padded_grid = pad_tokens(self.q(x), grid, divisor)
-        k, _ = pad_tokens(self.k(x), grid, divisor)
-        masks = self._masks(q, grid, padded_grid)
-        queries, keys = (
-            self._average_pyramid(self._quad(tokens, padded_grid, True), masks) for tokens in (q, k)
-        )
-        row, column = look.cell(grid)
-        cells = torch.arange(padded_grid[0] * padded_grid[1], device=x.device).view(1, -1, 1)
-        cells = self._quad(cells, padded_grid).flatten()
-        node = (cells == row * padded_grid[1] + column).nonzero().item()
-        # Only the branch of the tree that the point is in.
-        root = node >> 2 * (self.levels - 1)
-        branch = [q[:, :, root << 2 * i : root + 1 << 2 * i] for i, q in enumerate(queries)]
-        kept = quadtree_selection(branch, keys, self.topks, self.kind, key_masks=masks)
-        maps = []
-        for level, (nodes, scores) in enumerate(kept):
-            side = 2 ** (self.levels - 1 - level)
-            place = (node >> 2 * (self.levels - 1 - level)) - (root << 2 * level)
-            nodes, scores = nodes[0, :, place], scores[0, :, place]
-            weights = scores.new_zeros(len(scores), keys[level].shape[2])
-            weights = weights.scatter(1, nodes, scores).mean(0).view(1, 1, -1, 1)
-            level_grid = (padded_grid[0] // side, padded_grid[1] // side)
-            weights = from_quad(weights, level_grid, level).view(level_grid)
-            seen = tuple(-(-length // side) for length in grid)
-            title = f'level {level + 1} of {self.levels}: {nodes.shape[1]} keys per head'
-            box = cell_box((row // side, column // side), seen)
-            maps.append(AttentionMap(title, weights[: seen[0], : seen[1]], box))
-        return maps
-
-    def _quad(self, tokens: Tensor, grid: Grid, heads: bool = False) -> Tensor:
-        """Quad order: ``(B, heads, N, D)``, or ``(B, N, C)`` where a module is to follow."""
-        quad = to_quad(tokens, grid, self.levels - 1, self.num_heads if heads else 1)
-        return quad if heads else quad.squeeze(1)
+        finest_queries = to_quad(q, padded_grid, halvings, self.num_heads)
+        finest_keys = to_quad(k, padded_context_grid, halvings, self.num_heads)
+        finest_values = to_quad(v, padded_context_grid, halvings).squeeze(1)
+        queries = self._average_pyramid(finest_queries, q_masks)
+        keys = self._average_pyramid(finest_keys, key_masks)
+        reduce_values = self._value_pyramid if self.value_branches else self._average_pyramid
+        values = reduce_values(finest_values, key_masks)
+        return QuadTreePyramids(queries, keys, values, key_masks, v, padded_grid)
 
     def _raster(self, mask: Tensor, grid: Grid) -> Tensor:
         return from_quad(mask[:, None, :, None], grid, self.levels - 1)
-
-    def _heads(self, tokens: Tensor) -> Tensor:
-        return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def _masks(
         self, tokens: Tensor, grid: Grid, padded_grid: Grid, mask: Tensor | None = None
@@ -217,7 +228,7 @@ class QuadTreeAttention(BaseModule):
                 return None
             mask = tokens.new_ones(1, grid[0] * grid[1], dtype=torch.bool)
         mask, _ = pad_tokens(mask.unsqueeze(-1), grid, 2 ** (self.levels - 1))
-        masks = [self._quad(mask, padded_grid).squeeze(-1)]
+        masks = [to_quad(mask, padded_grid, self.levels - 1)[:, 0, :, 0]]
         for _ in range(self.levels - 1):
             masks.insert(0, masks[0].unflatten(1, (-1, 4)).any(-1))
         return masks

@@ -5,13 +5,11 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import slide_attention
-from ..ops.explain import slide_weights
 from ..ops.layout import Grid
 from ..ops.numerics import accurate
 from ..registry import MODELS
 from .attention import head_dims_of
 from .carrier import Carrier
-from .explanation import AttentionMap, Look
 from .init import init_linear
 
 
@@ -104,50 +102,50 @@ class SlideAttention(BaseModule):
 
     def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
         """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        out = self.attend(*self.project(x, grid))
+        return self.proj(out.flatten(3).flatten(1, 2))
+
+    def project(self, x: Tensor, grid: Grid) -> tuple[Tensor, Tensor, Tensor]:
+        """Project tokens to scaled queries, keys and values ``(B, H, W, heads, D)``."""
         qkv = self.qkv(x).unflatten(-1, (self.num_heads, 3, self.head_dims)).unflatten(1, grid)
         q, k, v = qkv.unbind(-2)
+        return q * self.scale, k, v
+
+    def attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        value_bank: tuple[Tensor, Tensor] | tuple[None, None] | None = None,
+    ) -> Tensor:
+        """Attend to the window around every pixel.
+
+        Args:
+            q (Tensor): Scaled queries ``(B, H, W, heads, D)``.
+            k (Tensor): Keys of the same shape.
+            v (Tensor): Values of the same shape.
+            value_bank (tuple, optional): Kernels ``(D, K, K)`` and biases ``(D, K)`` that make the
+                taps of the values; the layer's own by default.
+
+        Returns:
+            Tensor: ``(B, H, W, heads, D)``.
+        """
         weight, bias = self._merged(self.dep_conv1)
-        value_weight = value_bias = None
-        if self.dep_conv2 is not None:
-            value_weight, value_bias = self._merged(self.dep_conv2)
+        if value_bank is None:
+            value_bank = (None, None) if self.dep_conv2 is None else self._merged(self.dep_conv2)
         table = self.relative_position_bias_table
-        out = slide_attention(
-            q * self.scale,
+        return slide_attention(
+            q,
             k,
             v,
             weight,
             bias,
             None if table is None else table.view(self.num_heads, -1),
-            value_weight=value_weight,
-            value_bias=value_bias,
+            value_weight=value_bank[0],
+            value_bias=value_bank[1],
             padding_mode=self.padding_mode,
             mask_borders=self.mask_borders,
         )
-        return self.proj(out.flatten(3).flatten(1, 2))
-
-    def explain(
-        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
-    ) -> list[AttentionMap]:
-        """The weights of the taps around the point, each where the fixed bank takes it from."""
-        qkv = self.qkv(x).unflatten(-1, (self.num_heads, 3, self.head_dims)).unflatten(1, grid)
-        q, k, _ = qkv.unbind(-2)
-        table = self.relative_position_bias_table
-        weights = slide_weights(
-            q * self.scale,
-            k,
-            *self._merged(self.dep_conv1),
-            None if table is None else table.view(self.num_heads, -1),
-            padding_mode=self.padding_mode,
-            mask_borders=self.mask_borders,
-        )
-        size = self.kernel_size
-        margin = size // 2
-        row, column = look.cell(grid)
-        canvas = weights.new_zeros(grid[0] + 2 * margin, grid[1] + 2 * margin)
-        window = weights[0, row, column].mean(0).view(size, size)
-        canvas[row : row + size, column : column + size] = window
-        inside = canvas[margin : margin + grid[0], margin : margin + grid[1]]
-        return [look.at_point('taps of the point', inside, grid)]
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:

@@ -18,7 +18,6 @@ from ..ops.layout import Grid, same_sizes
 from ..registry import MODELS
 from .attention import head_dims_of
 from .carrier import Carrier
-from .explanation import AttentionMap, Look, find_cell, number_cells, place_window
 from .init import init_linear
 
 
@@ -68,40 +67,20 @@ class WindowAttention(BaseModule):
 
     def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
         """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
-        size = self.window_size
-        windows, padded_grid, shifts = self._windows(x, grid)
-        counts = (padded_grid[0] // size, padded_grid[1] // size)
-        q, k, v = self.project(windows)
-        visible = None if same_sizes(shifts, (0, 0)) else self._visible(shifts, x.device)
-        out = window_attention(q, k, v, self._bias(), counts, visible)
+        windows, padded_grid, shifts = self.partition(x, grid)
+        out = self.attend(*self.project(windows), padded_grid, shifts)
         out = self.proj(out.transpose(1, 2).flatten(2)).view_as(windows)
-        out = merge_windows(out, padded_grid, size)
+        out = merge_windows(out, padded_grid, self.window_size)
         out = roll_tokens(out, padded_grid, (-shifts[0], -shifts[1]))
         return crop_tokens(out, padded_grid, grid)
 
-    def explain(
-        self, x: Tensor, grid: Grid, carrier: Carrier | None = None, *, look: Look
-    ) -> list[AttentionMap]:
-        """Where the point looked in its window; what padded tokens got is left out."""
-        windows, padded_grid, shifts = self._windows(x, grid)
-        counts = tuple(side // self.window_size for side in padded_grid)
-        numbers = self._windows(number_cells(grid, x.device), grid)[0][0, :, :, 0]
-        q, k, _ = self.project(windows)
-        values = torch.eye(self.window_size**2, dtype=q.dtype, device=q.device)
-        visible = self._visible(shifts, x.device) if any(shifts) else None
-        # With the identity for values the op's result is its weights.
-        weights = window_attention(q, k, values, self._bias(), counts, visible, backend='reference')
-        window, query = find_cell(numbers, look.cell(grid), grid)
-        weights = place_window(weights[window, :, query].mean(0), numbers[window], grid)
-        return [look.at_point('keys of the point', weights, grid)]
+    def partition(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid, tuple[int, int]]:
+        """Pad, shift and partition tokens ``(B, H*W, C)`` into windows.
 
-    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values ``(B * windows, heads, N, D)`` of ``(B, windows, N, C)``."""
-        qkv = self.qkv(windows.flatten(0, 1)).unflatten(-1, (3, self.num_heads, -1))
-        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
-
-    def _windows(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid, tuple[int, int]]:
-        """Windows ``(B, windows, N, C)``, the padded grid and by how much it was rolled."""
+        Returns:
+            tuple: Windows ``(B, windows, N, C)``, the padded grid and the shift of its rows and
+            columns.
+        """
         size = self.window_size
         x, padded_grid = pad_tokens(x, grid, size)
         counts = (padded_grid[0] // size, padded_grid[1] // size)
@@ -109,6 +88,34 @@ class WindowAttention(BaseModule):
         shifts = tuple(shift * torch.sym_min(count - 1, 1) for count in counts)
         rolled = roll_tokens(x, padded_grid, shifts)
         return partition_windows(rolled, padded_grid, size), padded_grid, shifts
+
+    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project windows ``(B, windows, N, C)`` to queries, keys and values.
+
+        Returns:
+            tuple: Three tensors ``(B * windows, heads, N, D)``.
+        """
+        qkv = self.qkv(windows.flatten(0, 1)).unflatten(-1, (3, self.num_heads, -1))
+        return qkv.permute(2, 0, 3, 1, 4).unbind(0)
+
+    def attend(
+        self, q: Tensor, k: Tensor, v: Tensor, padded_grid: Grid, shifts: tuple[int, int]
+    ) -> Tensor:
+        """Attend inside each window, with the position bias and the masks of shifted windows.
+
+        Args:
+            q (Tensor): Queries ``(B * windows, heads, N, D)``.
+            k (Tensor): Keys of the same shape.
+            v (Tensor): Values of the same shape.
+            padded_grid (tuple[int, int]): Grid of all windows together.
+            shifts (tuple[int, int]): By how much it was shifted.
+
+        Returns:
+            Tensor: ``(B * windows, heads, N, D)``.
+        """
+        counts = (padded_grid[0] // self.window_size, padded_grid[1] // self.window_size)
+        visible = None if same_sizes(shifts, (0, 0)) else self._visible(shifts, q.device)
+        return window_attention(q, k, v, self._bias(), counts, visible)
 
     def _bias(self) -> Tensor:
         """Position bias ``(heads, N, N)``."""

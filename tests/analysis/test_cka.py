@@ -1,4 +1,4 @@
-"""CKA against direct computations, its invariances, the probe, the command."""
+"""CKA against direct computations, its invariances, the command."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from mmeffvit.analysis.attention_probe import AttentionProbe
 from mmeffvit.analysis.cka import (
     MinibatchCKA,
     cosine_similarity,
@@ -20,7 +19,6 @@ from mmeffvit.analysis.cka import (
     suggest_range,
     unbiased_hsic,
 )
-from mmeffvit.backbones import SkipAtViT
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,20 +102,6 @@ def test_suggestion(alike, expected):
     for layer in alike:
         similarity[layer - 1, layer] = 0.9
     assert suggest_range(similarity, 0.8) == expected
-
-
-@pytest.mark.parametrize('class_token', [True, False])
-def test_probe_reads_outputs_and_recomputes_maps(class_token):
-    arch = dict(embed_dims=16, depth=4, num_heads=2)
-    model = SkipAtViT(arch, (2,), img_size=64, with_cls_token=class_token).eval()
-    with AttentionProbe(model, class_token=class_token, heads='concat') as probe:
-        model(torch.randn(3, 3, 64, 48))
-    assert list(probe.features) == [f'blocks.{i}.attn' for i in range(4)]
-    assert list(probe.maps) == [f'blocks.{i}.attn' for i in (0, 1, 3)]
-    assert all(m.shape == (3, 2, 12) for m in probe.maps.values())
-    if not class_token:
-        torch.testing.assert_close(probe.maps['blocks.0.attn'].sum(-1), torch.ones(3, 2))
-    assert not any(module._forward_hooks for module in model.modules())
 
 
 @pytest.mark.slow

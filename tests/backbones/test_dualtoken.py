@@ -314,18 +314,6 @@ def test_half_precision():
         assert (out.float() - full).norm() < 0.1 * full.norm()
 
 
-def test_broadcast_weights_are_those_of_the_forward_pass():
-    attn = smallest().stages[1].blocks[0].attn
-    x, g = torch.randn(2, 30, 16), torch.randn(2, 49, 16)
-    weights = attn.broadcast_weights(x, g, (5, 6))
-    assert weights.shape == (2, 4, 30, 49)
-    local, update = attn.aggregate(x, g, (5, 6))
-    values = attn.kv(update)[..., 16:].unflatten(-1, (4, 4)).transpose(1, 2)
-    broadcast = (weights @ values).transpose(1, 2).flatten(2)
-    out, _ = attn(x, g, (5, 6))
-    torch.testing.assert_close(attn.proj(local + broadcast), out)
-
-
 @pytest.mark.parametrize(
     'options, message',
     [

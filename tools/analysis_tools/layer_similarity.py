@@ -24,7 +24,12 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from mmeffvit.analysis.attention_probe import ATTENTION, AttentionProbe, has_class_token
+from mmeffvit.analysis.attention import (
+    ATTENTION,
+    AttentionRecorder,
+    has_class_token,
+    mean_attention,
+)
 from mmeffvit.analysis.backbones import load_backbone, normalised
 from mmeffvit.analysis.cka import (
     MIN_BATCH,
@@ -70,30 +75,37 @@ def main() -> None:
     backbone, mean, std = load_backbone(args.config, args.checkpoint)
     backbone.to(args.device)
     try:
-        probe = AttentionProbe(backbone, args.layers, args.heads, has_class_token(backbone))
+        recorder = AttentionRecorder(backbone, args.layers)
     except ValueError as error:
         raise UserError(f'{error} Name the attention layers by --layers.') from None
 
     estimate, kept, cosine, count = MinibatchCKA(), [], 0.0, 0
     batches = [paths[i : i + args.batch_size] for i in range(0, len(paths), args.batch_size)]
-    with probe, torch.no_grad():
+    names, drawn = list(recorder.layers), []
+    with recorder, torch.no_grad():
         for batch in track(batches, 'images', console=Console(stderr=True)):
             if len(batch) < MIN_BATCH and not args.exact:
                 continue  # too few for the unbiased estimator
             backbone(load_images(batch, args.size, mean, std).to(args.device))
-            features = [probe.features[name] for name in probe.layers]
+            calls = {call.name: call for call in recorder.take()}
+            features = [calls[name].features for name in names]
             if args.exact:
                 kept.append([layer.flatten(1).cpu() for layer in features])
             else:
                 estimate.update(features)
-            if probe.maps:
-                cosine = cosine + cosine_similarity(list(probe.maps.values())).cpu()
+            maps = {
+                name: mean_attention(calls[name], has_class_token(backbone), args.heads)
+                for name in names
+            }
+            drawn = [name for name in names if maps[name] is not None]
+            if drawn:
+                cosine = cosine + cosine_similarity([maps[name] for name in drawn]).cpu()
             count += len(batch)
     cka = linear_cka([torch.cat(layer) for layer in zip(*kept)]) if args.exact else None
     cka = estimate.result() if cka is None else cka
-    tables = {'features': (probe.layers, cka)}
-    if probe.maps:
-        tables['attention'] = (list(probe.maps), cosine / count)
+    tables = {'features': (names, cka)}
+    if drawn:
+        tables['attention'] = (drawn, cosine / count)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, (layers, values) in tables.items():
         write_csv(args.out / f'{name}.csv', layers, values)

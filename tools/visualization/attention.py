@@ -1,15 +1,16 @@
 #!/usr/bin/env python
-"""Draw what the attention layers of a backbone looked at in an image, as one sheet.
+"""Draw the attention maps of a backbone for an image, as one sheet.
 
     tools/visualization/attention.py CONFIG CHECKPOINT cat.jpg sheet.png --point 120 80
     tools/visualization/attention.py CONFIG CHECKPOINT cat.jpg out.png --tokens 3,3 0,6 --layers -1
 
-A row per attention layer, in the order they run; what is drawn depends on the layer: the keys of
-the point; the keys that survived on each level of a quadtree; the weights of a local window; the
-parts of the image that listen to chosen global tokens (DualToken-ViT, figure 4); what compressed
-tokens read and their share at the point; the keys of the class token, extra token 0. Layers that
-reuse an earlier attention are named. Any config will do, and a checkpoint of its whole model or of
-the backbone alone. The image is used at its own size unless --size is given.
+A row per attention layer, in the order they run. What is drawn depends on the layer: the weights
+that the point assigns to its keys; the keys that it keeps on each level of a quadtree; the weights
+in its local window; the weight of chosen global tokens at every position (DualToken-ViT, figure 4);
+the keys of compressed tokens and their share at the point; the keys of the class token, which is
+extra token 0. Layers that reuse an earlier attention, or have no explanation, are named instead.
+Works with any config, and a checkpoint of its whole model or of its backbone. The image is used at
+its own size unless --size is given.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import cv2
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import mmeffvit  # noqa: F401  (configs may inherit by package name)
-from mmeffvit.analysis.attention_maps import draw_sheet, explain, image_area
+from mmeffvit.analysis.attention import AttentionQuery, explain_backbone
+from mmeffvit.analysis.attention.sheet import draw_sheet, image_area
 from mmeffvit.analysis.backbones import load_backbone, normalised
-from mmeffvit.layers.explanation import Look
 from mmeffvit.utils.cli import UserError, run_cli
 from mmeffvit.utils.images import read_upright
 
@@ -79,13 +80,18 @@ def main() -> None:
             raise UserError(f'--point {x} {y} is outside the image of {width}x{height} pixels.')
         backbone, mean, std = load_backbone(args.config, args.checkpoint)
         area = image_area(backbone, (height, width))
-        look = Look(area, (x, y), args.tokens)
-        explanations = explain(backbone, normalised(image, mean, std)[None], look, args.layers)
+        query = AttentionQuery(area, (x, y), args.tokens)
+        inputs = normalised(image, mean, std)[None]
+        explanations = explain_backbone(backbone, inputs, query, args.layers)
     except ValueError as error:
         raise UserError(str(error)) from error
     args.out.parent.mkdir(parents=True, exist_ok=True)
     draw_sheet(image, explanations, area).savefig(args.out, dpi=120)
-    print(f'{args.out}: {len(explanations)} layers')
+    for explanation in explanations:
+        if explanation.note:
+            print(f'{explanation.name} is not drawn: {explanation.note}')
+    drawn = sum(bool(explanation.maps) for explanation in explanations)
+    print(f'{args.out}: {drawn} of {len(explanations)} layers')
 
 
 if __name__ == '__main__':

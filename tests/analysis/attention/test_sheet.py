@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from helpers.tool_runs import TINY_ARCH, run_tool
-from mmeffvit.analysis.attention_maps import draw_sheet, explain, image_area
+from mmeffvit.analysis.attention import (
+    AttentionMap,
+    AttentionQuery,
+    LayerExplanation,
+    explain_backbone,
+)
+from mmeffvit.analysis.attention.sheet import draw_sheet, image_area
 from mmeffvit.backbones import (
     CSWinTransformer,
     DualTokenViT,
@@ -20,7 +26,6 @@ from mmeffvit.backbones import (
     SwinTransformer,
 )
 from mmeffvit.denoising import SkipUformer, UniFormerUNet
-from mmeffvit.layers.explanation import AttentionMap, Look
 
 SIZE = (75, 110)
 TWO_STREAM = dict(embed_dims=(8, 16, 32), depths=(1, 2, 1))
@@ -28,10 +33,10 @@ STAGES = dict(embed_dims=8, depths=(1, 2, 1, 1), num_heads=(1, 2, 4, 8))
 VIT = dict(embed_dims=16, depth=4, num_heads=2)
 
 
-def look_at(backbone, layers=None, tokens=None):
+def explain_at(backbone, layers=None, tokens=None):
     image = torch.randn(1, 3, *SIZE, generator=torch.Generator().manual_seed(0))
-    look = Look(image_area(backbone, SIZE), (60, 70), tokens)
-    return explain(backbone.eval(), image, look, layers)
+    query = AttentionQuery(image_area(backbone, SIZE), (60, 70), tokens)
+    return explain_backbone(backbone.eval(), image, query, layers)
 
 
 BACKBONES = [
@@ -51,44 +56,46 @@ BACKBONES = [
 
 
 @pytest.mark.parametrize('build', BACKBONES)
-def test_every_backbone_explains_itself(build):
+def test_every_backbone_has_maps(build):
     torch.manual_seed(0)
     backbone = build()
-    explanations = look_at(backbone)
-    assert explanations
-    for _, maps in explanations:
+    explanations = explain_at(backbone)
+    assert any(explanation.maps for explanation in explanations)
+    for _, maps, note in explanations:
+        assert bool(note) != bool(maps)
         for attention in maps:
             assert attention.weights.ndim == 2
             assert (attention.weights >= 0).all() and 0 < attention.weights.sum() < float('inf')
             if attention.query is not None:
                 top, left, bottom, right = attention.query
                 assert 0 <= top < bottom <= 1 and 0 <= left < right <= 1
-    assert not any(module._forward_pre_hooks for module in backbone.modules())
+    for module in backbone.modules():
+        assert not module._forward_pre_hooks and not module._forward_hooks
 
 
-def test_what_listens_to_the_tokens_sums_to_one():
+def test_weights_of_the_global_tokens_sum_to_one():
     places = [(row, column) for row in range(3) for column in range(4)]
     backbone = DualTokenViT(TWO_STREAM, token_size=(3, 4))
-    for _, maps in look_at(backbone, tokens=places):
+    for _, maps, _ in explain_at(backbone, tokens=places):
         total = sum(attention.weights for attention in maps)
         torch.testing.assert_close(total, torch.ones_like(total))
-    name, maps = look_at(backbone, layers=[-1])[0]
+    name, maps, _ = explain_at(backbone, layers=[-1])[0]
     assert name == 'stages.2.blocks.0.attn'
     assert maps[0].weights.shape == (3, 4)
     assert maps[0].query == (1 / 3, 2 / 4, 2 / 3, 3 / 4)
 
 
-def test_what_compressed_tokens_read_and_give_sums_to_one():
-    explanations = dict(look_at(LookupViT(VIT, compressed_size=(2, 3))))
-    shares, *keys = explanations['blocks.0.gather']
+def test_weights_of_compressed_tokens_sum_to_one():
+    explanations = explain_at(LookupViT(VIT, compressed_size=(2, 3)))
+    shares, *keys = next(maps for name, maps, _ in explanations if name == 'blocks.0.gather')
     assert shares.weights.shape == (2, 3) and len(keys) == 4
     for attention in (shares, *keys):
         torch.testing.assert_close(attention.weights.sum(), torch.tensor(1.0))
 
 
 def test_a_skipped_run_has_no_maps_and_one_line():
-    explanations = look_at(SkipAtViT(VIT, skip_layers=(1, 2)))
-    assert [len(maps) for _, maps in explanations] == [2, 0, 0, 2]
+    explanations = explain_at(SkipAtViT(VIT, skip_layers=(1, 2)))
+    assert [len(maps) for _, maps, _ in explanations] == [2, 0, 0, 2]
     assert explanations[0][1][1].title == 'keys of extra token 0'
     sheet = draw_sheet(np.zeros((*SIZE, 3), np.uint8), explanations, SIZE)
     texts = [text.get_text() for axes in sheet.axes for text in axes.texts]
@@ -96,20 +103,20 @@ def test_a_skipped_run_has_no_maps_and_one_line():
     assert texts[0].startswith('blocks.1.attn to blocks.2.attn: no attention of its own')
 
 
-def test_who_cannot_be_explained():
+def test_backbones_that_cannot_be_explained():
     with pytest.raises(ValueError, match='UniFormerUNet takes clips'):
-        look_at(UniFormerUNet((4, 8), (1, 1), ('local', 'global'), head_dims=8))
-    with pytest.raises(ValueError, match='No layer of Identity explains its attention'):
-        look_at(nn.Identity())
+        explain_at(UniFormerUNet((4, 8), (1, 1), ('local', 'global'), head_dims=8))
+    with pytest.raises(ValueError, match='No module of Identity has a name like'):
+        explain_at(nn.Identity())
     with pytest.raises(ValueError, match='There is no attention layer 4; they are 0 to 3'):
-        look_at(SkipAtViT(VIT), layers=[4])
+        explain_at(SkipAtViT(VIT), layers=[4])
 
 
 def test_the_sheet_is_brightest_where_the_weight_is():
     weights = torch.zeros(4, 8)
     weights[1, 6] = 1
     maps = [AttentionMap('title', weights, (0.5, 0.0, 0.75, 0.125))]
-    sheet = draw_sheet(np.zeros((32, 64, 3), np.uint8), [('layer', maps)], (32, 64))
+    sheet = draw_sheet(np.zeros((32, 64, 3), np.uint8), [LayerExplanation('layer', maps)], (32, 64))
     (axes,) = sheet.axes
     heat = axes.images[1]
     assert list(heat.get_extent()) == [0, 64, 32, 0]
