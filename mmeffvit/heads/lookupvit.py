@@ -15,10 +15,10 @@ INFER_FROM = ('both', 'compressed', 'lookup')
 
 @MODELS.register_module()
 class LookupViTClsHead(ClsHead):
-    """Two linear classifiers, on the mean compressed and on the mean lookup token.
+    """Classification head of LookupViT: one linear classifier per token set, on its mean token.
 
-    Both are trained by the same loss. The published text gives them equal weights; that these are
-    one half each, and that logits and not probabilities are averaged, is our choice.
+    Both classifiers have the same loss, weighted equally as in the paper; the weights of one half,
+    and averaging logits rather than probabilities, are our choice.
 
     Args:
         num_classes (int): Number of categories.
@@ -30,7 +30,7 @@ class LookupViTClsHead(ClsHead):
         **kwargs: ``loss``, ``topk`` and ``cal_acc`` of mmpretrain's ``ClsHead``.
 
     Raises:
-        ValueError: If ``infer_from`` has no meaning.
+        ValueError: If ``infer_from`` is not one of the allowed values.
 
     Source: LookupViT, section 3 ("training").
     """
@@ -54,17 +54,21 @@ class LookupViTClsHead(ClsHead):
         self.fc_lookup = nn.Linear(in_channels, num_classes)
 
     def logits(self, feats: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Logits ``(B, num_classes)`` of both classifiers.
+        """Compute the logits of both classifiers.
 
         Args:
             feats (Sequence[tuple[Tensor, Tensor]]): Output of a :class:`LookupViT` with
-                ``out_type='pooled'``; the last index is used.
+                ``out_type='pooled'``: mean compressed and mean lookup tokens ``(B, D)`` per output,
+                of which the last is used.
+
+        Returns:
+            tuple[Tensor, Tensor]: Logits ``(B, num_classes)`` of each.
         """
         compressed, lookup = feats[-1]
         return self.fc_compressed(compressed), self.fc_lookup(lookup)
 
     def forward(self, feats: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-        """Logits ``(B, num_classes)`` for inference, from what ``infer_from`` says."""
+        """Compute the logits ``(B, num_classes)`` for inference, as set by ``infer_from``."""
         compressed, lookup = feats[-1]
         if self.infer_from == 'compressed':
             return self.fc_compressed(compressed)
@@ -75,7 +79,13 @@ class LookupViTClsHead(ClsHead):
     def loss(
         self, feats: Sequence[tuple[Tensor, Tensor]], data_samples: list[DataSample], **kwargs
     ) -> dict[str, Tensor]:
-        """Losses ``loss_compressed`` and ``loss_lookup``, and accuracies with ``cal_acc``."""
+        """Compute ``loss_compressed`` and ``loss_lookup``, and accuracies with ``cal_acc``.
+
+        Args:
+            feats (Sequence[tuple[Tensor, Tensor]]): See :meth:`logits`.
+            data_samples (list[DataSample]): Labels or, after mixing augmentations, scores.
+            **kwargs: Passed to the loss.
+        """
         logits = self.logits(feats)
         if 'gt_score' in data_samples[0]:  # labels mixed by augmentation
             target = torch.stack([sample.gt_score for sample in data_samples])

@@ -1,4 +1,4 @@
-"""The baselines of every comparison: full attention and PVT's spatial reduction."""
+"""Softmax attention and PVT's spatial-reduction attention: baselines of the efficient layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from .init import init_conv, init_linear
 
 
 def head_dims_of(embed_dims: int, num_heads: int) -> int:
-    """Width of one head.
+    """Return the width of one head.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        num_heads (int): Number of heads.
 
     Raises:
         ValueError: If the heads do not divide the width.
@@ -33,7 +37,7 @@ def split_heads(tokens: Tensor, num_heads: int) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None = None) -> Tensor:
-    """Multi-head attention without projections.
+    """Multi-head softmax attention without projections.
 
     Args:
         q (Tensor): Queries ``(B, N, C)``.
@@ -52,7 +56,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, bias: Tensor | None 
 
 @MODELS.register_module()
 class SoftmaxAttention(BaseModule):
-    """Multi-head attention of every token to every token.
+    """Multi-head softmax self-attention over all tokens.
 
     Args:
         embed_dims (int): Width C of the tokens.
@@ -68,7 +72,16 @@ class SoftmaxAttention(BaseModule):
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
 
     def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
-        """Map tokens ``(B, N, C)`` to tokens; neither grid nor carrier is used."""
+        """Attend.
+
+        Args:
+            x (Tensor): Tokens ``(B, N, C)``.
+            grid (tuple[int, int]): Not used.
+            carrier (Carrier, optional): Not used.
+
+        Returns:
+            Tensor: ``(B, N, C)``.
+        """
         q, k, v = self.project(x, grid)
         return self.proj(softmax_attention(q, k, v).transpose(1, 2).flatten(2))
 
@@ -80,15 +93,17 @@ class SoftmaxAttention(BaseModule):
 
 @MODELS.register_module()
 class SpatialReductionAttention(BaseModule):
-    """Attention to a map reduced by a strided convolution (PVT, section 3.3).
+    """Attention whose keys and values come from a map that a strided convolution reduces.
 
     Args:
         embed_dims (int): Width C of the tokens.
         num_heads (int): Number of heads.
         qkv_bias (bool): Whether the query, key and value projections have biases.
-        sr_ratio (int): Kernel and stride of the reduction; 1 is full attention. A map smaller than
-            the kernel, or one it does not divide, loses its remainder as in the authors' code;
-            one smaller than ``sr_ratio`` is padded with zeros up to it.
+        sr_ratio (int): Kernel size and stride of the reduction; 1 is full attention. Rows and
+            columns beyond the last multiple are ignored, as in the authors' code; a side shorter
+            than ``sr_ratio`` is padded with zeros.
+
+    Source: Wang et al., "Pyramid Vision Transformer" (ICCV 2021), section 3.3.
     """
 
     def __init__(
@@ -106,7 +121,16 @@ class SpatialReductionAttention(BaseModule):
             self.norm = nn.LayerNorm(embed_dims)
 
     def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
-        """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        """Attend.
+
+        Args:
+            x (Tensor): Tokens ``(B, H*W, C)``.
+            grid (tuple[int, int]): ``(H, W)``.
+            carrier (Carrier, optional): Not used.
+
+        Returns:
+            Tensor: ``(B, H*W, C)``.
+        """
         q, k, v = self.project(x, grid)
         return self.proj(softmax_attention(q, k, v).transpose(1, 2).flatten(2))
 

@@ -15,17 +15,22 @@ from .init import depthwise_conv, init_linear
 
 @MODELS.register_module()
 class CrossShapedWindowAttention(BaseModule):
-    """Attention in vertical stripes for half of the heads, in horizontal ones for the other half
-    (Dong et al., "CSWin Transformer", CVPR 2022), with a depthwise convolution of the values inside
-    each stripe as position encoding.
+    """Attention in vertical stripes for half of the heads and in horizontal ones for the others.
 
-    A side that the stripes do not divide is padded with zeros; padded tokens are keys like others.
+    A depthwise convolution of the values inside each stripe encodes positions (LePE). Sides that
+    the stripes do not divide are padded with zeros; padding tokens are attended to.
 
     Args:
         embed_dims (int): Width C of the tokens.
         num_heads (int): Number of heads, even unless the stripe is the whole map.
         qkv_bias (bool): Whether the query, key and value projections have biases.
-        stripe_width (int, optional): Width of the stripes; None for one window, the whole map.
+        stripe_width (int, optional): Width of the stripes; None attends over the whole map.
+
+    Raises:
+        ValueError: If ``num_heads`` does not divide ``embed_dims``, or is odd where there are
+            stripes.
+
+    Source: Dong et al., "CSWin Transformer" (CVPR 2022).
     """
 
     def __init__(

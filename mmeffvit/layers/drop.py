@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class DropPath(nn.Module):
-    """Drop a residual branch per sample (Huang et al., "Deep Networks with Stochastic Depth").
+    """Per-sample stochastic depth of a residual branch (Huang et al., ECCV 2016).
 
     Args:
         drop_prob (float): Probability in [0, 1) of zeroing a sample's branch in training; kept
@@ -22,10 +22,10 @@ class DropPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop samples of ``x`` of shape ``(B, ...)``."""
-        return self.together(x)[0]
+        return self.drop_jointly(x)[0]
 
-    def together(self, *branches: Tensor) -> tuple[Tensor, ...]:
-        """Drop the same samples of several branches ``(B, ...)``, by one draw."""
+    def drop_jointly(self, *branches: Tensor) -> tuple[Tensor, ...]:
+        """Drop the same samples of several branches ``(B, ...)``."""
         if not self.training or self.drop_prob == 0:
             return branches
         keep = 1 - self.drop_prob
@@ -38,5 +38,5 @@ class DropPath(nn.Module):
 
 
 def drop_path_schedule(rate: float, num_blocks: int) -> list[float]:
-    """Rates from 0 at the first block to ``rate`` at the last, linear in depth."""
+    """Return drop rates that grow linearly from 0 in the first block to ``rate`` in the last."""
     return [rate * i / max(1, num_blocks - 1) for i in range(num_blocks)]

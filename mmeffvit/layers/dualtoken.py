@@ -1,4 +1,4 @@
-"""DualToken-ViT (Chu et al., arXiv 2309.12424): attention of image and global tokens."""
+"""Block and attention of DualToken-ViT (Chu et al., arXiv 2309.12424)."""
 
 from __future__ import annotations
 
@@ -24,21 +24,23 @@ CHECKPOINT_MODES = (False, True, 'all', 'mlp')
 
 
 class DualTokenBlock(BaseModule):
-    """Block of two streams: both pass the attention, the image tokens then pass the gated MLP.
+    """Transformer block of image and global tokens: dual-token attention, then the gated MLP.
+
+    Only the image tokens pass the MLP.
 
     Args:
-        embed_dims (int): Width C of both streams.
+        embed_dims (int): Width C of image and global tokens.
         num_heads (int): Number of heads.
         mlp_ratio (int): Hidden width of the MLP over C.
-        drop_path (float): Drop rate of both residual branches; the attention's is one draw per
-            sample for image and global tokens together.
+        drop_path (float): Drop rate of both residual branches; the attention's branch is dropped
+            for image and global tokens of a sample jointly.
         norm_eps (float): Epsilon of the block's norms.
         with_cp (bool | str): What to recompute in backward: True or ``'all'`` the block, ``'mlp'``
             the second branch.
-        **attention: See :class:`DualTokenAttention`.
+        **attention: Options of :class:`DualTokenAttention`.
 
     Raises:
-        ValueError: If ``with_cp`` is none of these.
+        ValueError: If ``with_cp`` is not one of these values.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class DualTokenBlock(BaseModule):
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
-            tuple: Both streams, of the same shapes.
+            tuple: Image and global tokens, of the same shapes.
         """
         recompute = self.with_cp and self.training and x.requires_grad
         if recompute and self.with_cp in (True, 'all'):
@@ -87,7 +89,7 @@ class DualTokenBlock(BaseModule):
             x = x + self.drop_path(mixed)
         else:
             mixed, update = self.attn(self.norm1(x), self.token_norm(g), grid)
-            mixed, update = self.drop_path.together(mixed, update)
+            mixed, update = self.drop_path.drop_jointly(mixed, update)
             x, g = x + mixed, g + update
         if recompute_mlp:
             return checkpoint(self._second, x, grid, use_reentrant=False), g
@@ -98,33 +100,37 @@ class DualTokenBlock(BaseModule):
 
 
 class DualTokenAttention(BaseModule):
-    """Fuse local tokens with a broadcast of global tokens that the image has just updated.
+    """Position-aware global attention: aggregate the image into global tokens, then broadcast them.
 
-    The local tokens are pooled to a small grid and attend to each other there (aggregation); the
-    result updates the global tokens, to which every image token attends (broadcast). Without
-    pooling the aggregation runs on the image tokens themselves and is the local term too.
+    Aggregation pools the locally encoded image tokens to a small grid, attends there and updates
+    the global tokens with the result. Broadcast lets every image token attend to the global tokens;
+    its output is added to the local tokens. With ``pool_steps=0`` aggregation runs on all image
+    tokens, and its output also replaces the local tokens.
 
     Args:
-        embed_dims (int): Width C of both streams.
-        num_heads (int): Number of heads, of aggregation and broadcast alike.
+        embed_dims (int): Width C of image and global tokens.
+        num_heads (int): Number of heads of both aggregation and broadcast.
         pool_steps (int): Number of 2x2 average poolings before the aggregation; 0 for the last
             stage, which has no local branch.
-        local (str): Local branch: ``'conv'``, or ``'window'``, the paper's ablation.
-        kernel_size (int): Kernel of the conv encoder.
-        window_size (int): Window of the ablation.
-        stepwise (bool): Pool in steps with a convolution between them; False pools at once, the
-            paper's ablation.
-        token_size (tuple[int, int]): Grid of the global tokens; ``(0, 0)`` for none, then the
-            image tokens attend to the aggregated ones (whose grid is not resized: our choice).
-        token_mlp (str, optional): ``'mix'``, ``'mlp'`` or None.
-        alpha (float): Weight of the old tokens against the image.
-        global_tokens (str): ``'position_aware'``; or, the paper's ablations, ``'normal'``: tokens
-            query the image tokens, nothing is pooled; ``'combined'``: they query the aggregated
-            ones.
-        layer_scale_init (float): Initial layer scale of the conv encoder.
+        kernel_size (int): Kernel of the convolutional encoder.
+        token_size (tuple[int, int]): Grid of the global tokens. ``(0, 0)`` for none: image tokens
+            then attend to the aggregated ones, whose grid is not resized (our choice).
+        token_mlp (str, optional): MLP of the global tokens: ``'mix'``, ``'mlp'`` or None.
+        alpha (float): Weight of the previous global tokens; that of the aggregated image is
+            ``1 - alpha``.
+        layer_scale_init (float): Initial layer scale of the convolutional encoder.
+
+    Other Args:
+        local (str): Ablation: local encoder, ``'conv'`` or ``'window'`` (window attention).
+        window_size (int): Ablation: side of the windows of ``local='window'``.
+        stepwise (bool): Ablation: False pools at once instead of in steps with a convolution
+            between them.
+        global_tokens (str): Ablation: ``'position_aware'``; ``'normal'`` tokens query the image
+            tokens and nothing is pooled; ``'combined'`` tokens query the aggregated ones.
 
     Raises:
-        ValueError: If an option has no such value.
+        ValueError: If an option is not one of the allowed values, or ``num_heads`` does not divide
+            ``embed_dims``.
     """
 
     def __init__(
@@ -182,12 +188,12 @@ class DualTokenAttention(BaseModule):
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
-            tuple: What to add to the image tokens, ``(B, H*W, C)``, and to the global ones,
+            tuple: Residuals of the image tokens ``(B, H*W, C)`` and of the global tokens
             ``(B, T, C)``.
         """
-        local, update = self.aggregate(x, g, grid)
+        local_tokens, update = self.aggregate(x, g, grid)
         broadcast = attend(*self.project(x, update), self.num_heads)
-        return self.proj(local + broadcast), update
+        return self.proj(local_tokens + broadcast), update
 
     def project(self, x: Tensor, update: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Project image tokens to the queries, and updated global tokens to the keys and values
@@ -205,27 +211,35 @@ class DualTokenAttention(BaseModule):
         return q, k, v
 
     def aggregate(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Local tokens ``(B, H*W, C)`` and updated global tokens ``(B, T, C)``."""
-        local = x if self.local is None else self.local(x, grid)
-        pooled, pooled_grid = (local, grid) if self.pool is None else self.pool(local, grid)
+        """Encode the image locally and update the global tokens with it.
+
+        Args:
+            x (Tensor): Normed image tokens ``(B, H*W, C)``.
+            g (Tensor, optional): Normed global tokens ``(B, T, C)``.
+            grid (tuple[int, int]): ``(H, W)``.
+
+        Returns:
+            tuple: Local tokens ``(B, H*W, C)`` and updated global tokens ``(B, T, C)``.
+        """
+        encoded = x if self.local is None else self.local(x, grid)
+        pooled, pooled_grid = (encoded, grid) if self.pool is None else self.pool(encoded, grid)
         aggregated = pooled
         if self.qkv is not None:
             aggregated = attend(*self.qkv(pooled).chunk(3, dim=-1), self.num_heads)
-        if self.local is None:
-            local = aggregated
+        local_tokens = aggregated if self.local is None else encoded
         if self.tokens is None:
-            return local, aggregated
+            return local_tokens, aggregated
         if self.reads_image:
-            return local, self.tokens(g, x, grid)
-        return local, self.tokens(g, aggregated, pooled_grid)
+            return local_tokens, self.tokens(g, x, grid)
+        return local_tokens, self.tokens(g, aggregated, pooled_grid)
 
 
 class ConvEncoder(BaseModule):
-    """Local tokens: a ConvNeXt block, ``x + gamma * MLP(LayerNorm(depthwise conv(x)))``.
+    """Convolutional local encoder, a ConvNeXt block: ``x + gamma * MLP(LN(depthwise conv(x)))``.
 
     Args:
         embed_dims (int): Width C of the tokens.
-        kernel_size (int): Depthwise kernel.
+        kernel_size (int): Side of the depthwise kernel.
         layer_scale_init (float): Initial value of ``gamma``.
     """
 
@@ -248,13 +262,13 @@ class ConvEncoder(BaseModule):
 
 
 class AveragePooling(BaseModule):
-    """Halve a token grid several times by 2x2 averages, sides rounded down.
+    """Reduce a token grid by repeated 2x2 average pooling, sides rounded down.
 
     Args:
         embed_dims (int): Width C of the tokens.
         steps (int): Number of halvings.
-        stepwise (bool): Between two halvings a 3x3 convolution, LayerNorm and ReLU; False averages
-            at once.
+        stepwise (bool): Apply a 3x3 convolution, LayerNorm and ReLU between two poolings; False
+            pools once by ``2 ** steps``.
     """
 
     def __init__(self, embed_dims: int, steps: int, stepwise: bool = True) -> None:
@@ -268,13 +282,17 @@ class AveragePooling(BaseModule):
             self.norms.append(nn.LayerNorm(embed_dims))
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        """Pool tokens ``(B, H*W, C)``.
+        """Pool.
+
+        Args:
+            x (Tensor): Tokens ``(B, H*W, C)``.
+            grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
             tuple: Tokens ``(B, H'*W', C)`` and the grid ``(H', W')``.
 
         Raises:
-            ValueError: If nothing would be left of a side.
+            ValueError: If a side is shorter than ``2 ** steps``.
         """
         if any(side < 2**self.steps for side in grid):
             raise ValueError(
@@ -289,15 +307,15 @@ class AveragePooling(BaseModule):
 
 
 class PositionAwareTokens(BaseModule):
-    """Blend the global tokens with the aggregated image, position by position.
+    """Update each global token with the aggregated image at its position.
 
-    ``alpha * MLP(g) + (1 - alpha) * A``, with ``A`` resized to the tokens' grid, bicubic.
+    ``alpha * MLP(g) + (1 - alpha) * A``, where ``A`` is resized bicubically to the tokens' grid.
 
     Args:
         embed_dims (int): Width C of the tokens.
         token_size (tuple[int, int]): Grid of the global tokens.
         token_mlp (str, optional): See :func:`build_token_mlp`.
-        alpha (float): Weight of the tokens.
+        alpha (float): Weight of the previous tokens.
     """
 
     def __init__(
@@ -309,19 +327,28 @@ class PositionAwareTokens(BaseModule):
         self.alpha = alpha
 
     def forward(self, g: Tensor, image: Tensor, grid: Grid) -> Tensor:
-        """Update ``g`` of ``(B, T, C)`` by aggregated tokens ``(B, H*W, C)``."""
+        """Update the global tokens.
+
+        Args:
+            g (Tensor): Global tokens ``(B, T, C)``.
+            image (Tensor): Aggregated tokens ``(B, H*W, C)``.
+            grid (tuple[int, int]): Their grid ``(H, W)``.
+
+        Returns:
+            Tensor: ``(B, T, C)``.
+        """
         g = g if self.mlp is None else self.mlp(g, self.token_size)
         return self.alpha * g + (1 - self.alpha) * interpolate_tokens(image, grid, self.token_size)
 
 
 class QueryingTokens(BaseModule):
-    """Global tokens without a place, which query the image (the paper's ablation, table 6).
+    """Update global tokens without positions by cross-attention to the image (ablation, table 6).
 
     Args:
         embed_dims (int): Width C of the tokens.
         num_heads (int): Number of heads.
-        token_size (tuple[int, int]): Their number, as a grid.
-        token_mlp (str, optional): See :func:`build_token_mlp`; it precedes the query.
+        token_size (tuple[int, int]): Number of global tokens, as a grid.
+        token_mlp (str, optional): See :func:`build_token_mlp`; it comes before the query.
     """
 
     def __init__(
@@ -335,13 +362,22 @@ class QueryingTokens(BaseModule):
         self.kv = init_linear(nn.Linear(embed_dims, 2 * embed_dims))
 
     def forward(self, g: Tensor, image: Tensor, grid: Grid) -> Tensor:
-        """Update ``g`` of ``(B, T, C)`` by image tokens ``(B, H*W, C)``."""
+        """Update the global tokens.
+
+        Args:
+            g (Tensor): Global tokens ``(B, T, C)``.
+            image (Tensor): Image tokens ``(B, H*W, C)``.
+            grid (tuple[int, int]): Not used.
+
+        Returns:
+            Tensor: ``(B, T, C)``.
+        """
         g = g if self.mlp is None else self.mlp(g, self.token_size)
         return attend(self.q(g), *self.kv(image).chunk(2, dim=-1), self.num_heads)
 
 
 class MixMlp(BaseModule):
-    """Two linear layers, one over the channels and one over the tokens, without activation.
+    """Linear layer over the channels, then one over the tokens, without activation.
 
     Args:
         embed_dims (int): Width C of the tokens.
@@ -359,7 +395,14 @@ class MixMlp(BaseModule):
 
 
 def build_token_mlp(kind: str | None, embed_dims: int, token_size: Grid) -> nn.Module | None:
-    """MLP of the global tokens: ``'mix'``, ``'mlp'`` (Linear, GELU, Linear) or None."""
+    """Build the MLP of the global tokens.
+
+    Args:
+        kind (str, optional): ``'mix'`` for :class:`MixMlp`, ``'mlp'`` for Linear, GELU, Linear;
+            None for no MLP.
+        embed_dims (int): Width C of the tokens.
+        token_size (tuple[int, int]): Grid of the tokens.
+    """
     if kind == 'mix':
         return MixMlp(embed_dims, token_size[0] * token_size[1])
     return Mlp(embed_dims, embed_dims) if kind == 'mlp' else None

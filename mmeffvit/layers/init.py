@@ -1,4 +1,4 @@
-"""Initialisers that several layers share."""
+"""Weight initialisation shared by several layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def init_linear(linear: nn.Linear, std: float = 0.02) -> nn.Linear:
-    """Truncated normal weight, zero bias: the ViT family's rule."""
+    """Initialise a linear layer as ViTs do: truncated normal weight, zero bias."""
     nn.init.trunc_normal_(linear.weight, std=std)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
@@ -16,7 +16,7 @@ def init_linear(linear: nn.Linear, std: float = 0.02) -> nn.Linear:
 
 
 def init_conv(conv: nn.Conv2d) -> nn.Conv2d:
-    """Normal weight with the variance of fan-out per group, zero bias: PVT's rule."""
+    """Initialise a convolution as PVT does: normal weight by fan-out per group, zero bias."""
     fan_out = math.prod(conv.kernel_size) * conv.out_channels // conv.groups
     nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_out))
     if conv.bias is not None:
@@ -25,7 +25,7 @@ def init_conv(conv: nn.Conv2d) -> nn.Conv2d:
 
 
 def depthwise_conv(embed_dims: int, kernel_size: int = 3) -> nn.Conv2d:
-    """Depthwise convolution with zero padding and bias, initialised by PVT's rule."""
+    """Build a depthwise convolution with zero padding and bias, initialised as in PVT."""
     return init_conv(
         nn.Conv2d(embed_dims, embed_dims, kernel_size, padding=kernel_size // 2, groups=embed_dims)
     )

@@ -1,4 +1,4 @@
-"""Parts of LightViT (Huang et al., arXiv 2207.05557), on which DualToken-ViT is built too."""
+"""Layers of LightViT (Huang et al., arXiv 2207.05557); DualToken-ViT uses some of them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .patch_merging import PatchMerging
 
 
 class ConvStem(BaseModule):
-    """Image to tokens of stride 8: a convolution, three depthwise ones, a projection, LayerNorm.
+    """Stem of stride 8: a convolution, three depthwise ones, a projection and LayerNorm.
 
     Every stride-2 convolution rounds sides up.
 
@@ -64,10 +64,10 @@ class ConvStem(BaseModule):
 
 
 class ConvNormAct(nn.Module):
-    """3x3 convolution without bias, BatchNorm, GELU.
+    """3x3 convolution without bias, BatchNorm and GELU.
 
-    With frozen statistics BatchNorm is folded into the convolution's weight on the fly: one pass
-    over the map less, in inference and in training with ``norm_eval``.
+    With frozen statistics BatchNorm is folded into the convolution's weight on the fly, which saves
+    a pass over the map in inference and in training with ``norm_eval``.
 
     Args:
         in_channels (int): Channels of the input.
@@ -97,15 +97,15 @@ class ConvNormAct(nn.Module):
 
 
 class DualPatchMerging(BaseModule):
-    """Halve the image tokens' grid and follow its change of width with the global tokens.
+    """Patch merging of the image tokens, with a projection of the global tokens to the new width.
 
-    Image tokens: patch merging plus a projection of the 2x2 maximum; odd sides are padded with
-    zeros at the bottom and right, and the zeros take part in the maximum. Global tokens: LayerNorm,
-    Linear.
+    Image tokens pass patch merging plus a projection of the 2x2 maximum; odd sides are padded with
+    zeros at the bottom and right, which the maximum includes. Global tokens pass LayerNorm and a
+    linear layer.
 
     Args:
-        in_dims (int): Width C of both.
-        embed_dims (int): Width afterwards.
+        in_dims (int): Width C of image and global tokens.
+        embed_dims (int): Width D of the result.
         with_tokens (bool): Whether there are global tokens.
     """
 
@@ -128,7 +128,8 @@ class DualPatchMerging(BaseModule):
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
-            tuple: Both of width ``embed_dims``, the first on half the grid, and that grid.
+            tuple: Image tokens ``(B, H'*W', D)``, global tokens ``(B, T, D)`` or None, and the
+            grid ``(H', W')`` of half the sides, rounded up.
         """
         x, grid = pad_tokens(x, grid, 2)
         feature_map = tokens_to_map(x, grid)
@@ -142,13 +143,13 @@ class DualPatchMerging(BaseModule):
 
 @MODELS.register_module()
 class BiDimMlp(BaseModule):
-    """Feed-forward network whose output is gated per channel and per token.
+    """Feed-forward network with bi-dimensional attention: a gate per channel and one per token.
 
     Args:
         embed_dims (int): Width C of the tokens.
         hidden_dims (int): Width between the two linear layers.
 
-    Source: LightViT, section 3.3 (bi-dimensional attention), reduced width C / 4.
+    Source: LightViT, section 3.3, with reduced width C / 4.
     """
 
     def __init__(self, embed_dims: int, hidden_dims: int) -> None:
@@ -178,15 +179,15 @@ class BiDimMlp(BaseModule):
 
 
 class LightViTAttention(BaseModule):
-    """Window attention of image tokens, plus what a few global tokens gathered and broadcast.
+    """Window attention of image tokens plus attention to global tokens that gathered the image.
 
     Args:
-        embed_dims (int): Width C of both streams.
+        embed_dims (int): Width C of image and global tokens.
         num_heads (int): Number of heads.
         window_size (int): Side of a window; grids that it does not divide are padded with zeros.
 
-    Source: LightViT, section 3.2. The global tokens have queries only: their keys and values, which
-    the authors' code computes, are never used.
+    Source: LightViT, section 3.2. Global tokens are projected to queries only: the authors' code
+    also computes their keys and values, but never uses them.
     """
 
     def __init__(self, embed_dims: int, num_heads: int, window_size: int = 7) -> None:
@@ -214,7 +215,8 @@ class LightViTAttention(BaseModule):
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
-            tuple: What to add to each.
+            tuple: Residuals of the image tokens ``(B, H*W, C)`` and of the global tokens
+            ``(B, T, C)``.
         """
         qkv, g, broadcast = self.project(x, g)
         broadcast = attend(*broadcast, self.num_heads)
@@ -258,7 +260,7 @@ class LightViTAttention(BaseModule):
         return softmax_attention(q, k, v, self._bias(q.dtype))
 
     def _bias(self, dtype: torch.dtype) -> Tensor:
-        """Position bias ``(1, heads, N, N)``."""
+        """Relative position bias ``(1, heads, N, N)``."""
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
         return (
             bias.view(1, self.window_size**2, self.window_size**2, -1).permute(0, 3, 1, 2).to(dtype)
@@ -266,10 +268,10 @@ class LightViTAttention(BaseModule):
 
 
 class LightViTBlock(BaseModule):
-    """Attention of both streams, then the gated MLP over both together.
+    """Transformer block of image and global tokens: LightViT attention, then the gated MLP.
 
     Args:
-        embed_dims (int): Width C of both streams.
+        embed_dims (int): Width C of image and global tokens.
         num_heads (int): Number of heads.
         mlp_ratio (int): Hidden width of the MLP over C.
         drop_path (float): Drop rate of both residual branches.
@@ -294,8 +296,17 @@ class LightViTBlock(BaseModule):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Image tokens ``(B, H*W, C)`` and global tokens ``(B, T, C)`` to the same shapes."""
-        mixed, update = self.drop_path.together(*self.attn(self.norm1(x), self.norm1(g), grid))
+        """Run the block.
+
+        Args:
+            x (Tensor): Image tokens ``(B, H*W, C)``.
+            g (Tensor): Global tokens ``(B, T, C)``.
+            grid (tuple[int, int]): ``(H, W)``.
+
+        Returns:
+            tuple: Image and global tokens, of the same shapes.
+        """
+        mixed, update = self.drop_path.drop_jointly(*self.attn(self.norm1(x), self.norm1(g), grid))
         both = torch.cat([g + update, x + mixed], dim=1)
         both = both + self.drop_path(self.mlp(self.norm2(both), grid))
         return both[:, g.shape[1] :], both[:, : g.shape[1]]

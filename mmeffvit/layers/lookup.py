@@ -1,8 +1,9 @@
-"""The LookupViT block (Koner et al., "LookupViT", ECCV 2024): two token sets, one attention.
+"""The LookupViT block (Koner et al., "LookupViT", ECCV 2024).
 
-Compressed tokens gather from lookup tokens, are refined by a ViT block, and are infused back by
-the same attention weights; lookup tokens otherwise pass a thin MLP only. Where the published text
-is silent, the defaults are what its claim of "more than 3x fewer FLOPs" needs.
+Compressed tokens gather information from lookup tokens by cross-attention, are refined by a ViT
+block, and are infused back into the lookup tokens with the same attention weights, transposed.
+Lookup tokens otherwise pass a small MLP. Where the paper gives no details, the defaults follow from
+its claim of "more than 3x fewer FLOPs".
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ REUSE_NORMS = ('none', 'row')
 
 
 class LookupGather(BaseModule):
-    """Information gathering: compressed tokens attend to lookup tokens (algorithm 1).
+    """Information gathering: cross-attention of compressed tokens to lookup tokens (algorithm 1).
 
     Args:
         embed_dims (int): Width D of both token sets.
@@ -33,8 +34,8 @@ class LookupGather(BaseModule):
         qkv_bias (bool): Whether the query, key and value projections have biases.
         norm_position (str): ``'post_proj'`` normalises queries and keys over all D channels after
             their projections; ``'pre'`` normalises both token sets before.
-        out_proj (bool): Project the message after merging the heads.
-        attn_drop (float): Dropout of the weights in the message, not of those handed on.
+        out_proj (bool): Whether an output projection follows the attention.
+        attn_drop (float): Dropout of the attention weights; those returned are not dropped.
         norm_eps (float): Epsilon of both norms.
     """
 
@@ -66,12 +67,13 @@ class LookupGather(BaseModule):
         """Gather.
 
         Args:
-            compressed (Tensor): ``(B, M, D)``.
-            lookup (Tensor): ``(B, N, D)``.
-            grids (tuple, optional): Grids of both. The result does not depend on them.
+            compressed (Tensor): Compressed tokens ``(B, M, D)``.
+            lookup (Tensor): Lookup tokens ``(B, N, D)``.
+            grids (tuple, optional): Grids of the compressed and the lookup tokens, for attention
+                maps; the result does not depend on them.
 
         Returns:
-            tuple: Messages ``(B, M, D)`` and attention weights ``(B, heads, M, N)``.
+            tuple: Attention output ``(B, M, D)`` and attention weights ``(B, heads, M, N)``.
         """
         if self.pre_norm:
             queries = self.q(self.norm_q(compressed))
@@ -87,15 +89,18 @@ class LookupGather(BaseModule):
 
 
 class LookupInfuse(BaseModule):
-    """Global context infusion: lookup tokens receive by the transposed weights (algorithm 2).
+    """Global context infusion: compressed tokens into lookup tokens (algorithm 2).
+
+    The attention weights of the gathering are reused, transposed.
 
     Args:
         embed_dims (int): Width D of both token sets.
         qkv_bias (bool): Whether the value projection has a bias.
-        norm_position (str): ``'post_proj'`` normalises the values, ``'pre'`` the tokens before.
-        out_proj (bool): Project the message on the lookup side; costs as much as the thin MLP.
-        reuse_norm (str): ``'none'`` uses the weights as they are, ``'row'`` divides them by their
-            sum over the compressed tokens.
+        norm_position (str): ``'post_proj'`` normalises the values, ``'pre'`` the tokens before
+            their projection.
+        out_proj (bool): Whether an output projection follows; it costs as much as the lookup MLP.
+        reuse_norm (str): ``'none'`` uses the weights unchanged, ``'row'`` divides them by their sum
+            over the compressed tokens.
         norm_eps (float): Epsilon of the norm.
     """
 
@@ -116,7 +121,15 @@ class LookupInfuse(BaseModule):
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims)) if out_proj else None
 
     def forward(self, compressed: Tensor, weights: Tensor) -> Tensor:
-        """Make messages ``(B, N, D)`` from ``(B, M, D)`` and weights ``(B, heads, M, N)``."""
+        """Infuse.
+
+        Args:
+            compressed (Tensor): Compressed tokens ``(B, M, D)``.
+            weights (Tensor): Attention weights of the gathering ``(B, heads, M, N)``.
+
+        Returns:
+            Tensor: Residual of the lookup tokens ``(B, N, D)``.
+        """
         values = (
             self.v(self.norm_v(compressed)) if self.pre_norm else self.norm_v(self.v(compressed))
         )
@@ -125,7 +138,7 @@ class LookupInfuse(BaseModule):
 
 
 class LookupBlock(BaseModule):
-    """Gathering, refinement, infusion, lookup MLP, each with a residual (algorithm 4).
+    """LookupViT block: gathering, refinement, infusion and lookup MLP, each residual (algorithm 4).
 
     Args:
         embed_dims (int): Width D of both token sets.
@@ -142,10 +155,11 @@ class LookupBlock(BaseModule):
         layer_scale (float, optional): Initial value of a learned scale per channel on the five
             residual branches.
         norm_eps (float): Epsilon of all norms.
-        with_cp (bool): Recompute the block in backward; the attention weights are not kept then.
+        with_cp (bool): Recompute the block in backward, so that the attention weights are not
+            stored.
 
     Raises:
-        ValueError: If ``norm_position`` or ``reuse_norm`` has no meaning.
+        ValueError: If ``norm_position`` or ``reuse_norm`` is not one of the allowed values.
     """
 
     def __init__(
@@ -193,7 +207,7 @@ class LookupBlock(BaseModule):
         self.with_cp = with_cp
 
     def share(self, block: LookupBlock) -> None:
-        """Use another block's gathering, infusion and lookup MLP; the refinement stays its own."""
+        """Share the gathering, infusion and lookup MLP of another block, but not its refinement."""
         self.gather, self.infuse, self.norm, self.mlp = (
             block.gather,
             block.infuse,
@@ -209,10 +223,11 @@ class LookupBlock(BaseModule):
         Args:
             compressed (Tensor): Compressed tokens.
             lookup (Tensor): Lookup tokens.
-            grids (tuple, optional): Grids of both. The result does not depend on them.
+            grids (tuple, optional): Grids of the compressed and the lookup tokens, for attention
+                maps; the result does not depend on them.
 
         Returns:
-            tuple: Both token sets, in this order.
+            tuple: Compressed tokens ``(B, M, D)`` and lookup tokens ``(B, N, D)``.
         """
         if self.with_cp and self.training and lookup.requires_grad:
             return checkpoint(self._streams, compressed, lookup, grids, use_reentrant=False)

@@ -12,7 +12,7 @@ from .init import init_conv
 
 @MODELS.register_module()
 class PatchEmbed(nn.Module):
-    """Turn a map into tokens of a coarser grid: strided convolution, then LayerNorm.
+    """Patch embedding: a strided convolution from a map to tokens, then LayerNorm.
 
     Sides that are not multiples of the stride are rounded up: by ``padding`` where it covers half
     of a patch, otherwise by zeros at the bottom and right.

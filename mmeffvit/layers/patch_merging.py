@@ -10,7 +10,7 @@ from .init import init_linear
 
 @MODELS.register_module()
 class PatchMerging(nn.Module):
-    """Halve a map: the four pixels of each 2x2 patch side by side, LayerNorm, Linear (Swin).
+    """Patch merging (Swin): concatenate the pixels of each 2x2 patch, LayerNorm, linear layer.
 
     Odd sides are padded with zeros at the bottom and right.
 

@@ -1,4 +1,4 @@
-"""The parametric function Φ of SkipAt, and the attention layer that is made of it."""
+"""SkipAt (Venkataramanan et al., ICLR 2024): the parametric function Φ and the skipped layer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PHI_TYPES = ('phi', 'conv', 'dwconv', 'identity')
 
 
 def eca_kernel_size(embed_dims: int) -> int:
-    """Kernel that grows with the width (Wang et al., "ECA-Net", equation 12)."""
+    """Return the kernel size of ECA-Net for a width (Wang et al., CVPR 2020, equation 12)."""
     size = int((math.log2(embed_dims) + 1) / 2)
     return size if size % 2 else size + 1
 
@@ -28,7 +28,7 @@ class ChannelGate(nn.Module):
 
     Args:
         embed_dims (int): Width C of the tokens.
-        kernel_size (int | str): Odd number of neighbouring channels that a gate sees, or
+        kernel_size (int | str): Odd number of neighbouring channels that a gate depends on, or
             ``'adaptive'`` for ECA-Net's formula.
 
     Raises:
@@ -51,26 +51,27 @@ class ChannelGate(nn.Module):
 
 
 class Phi(BaseModule):
-    """Parametric function Φ: what stands in for an attention layer (SkipAt, section 3.2).
+    """Parametric function Φ that replaces an attention layer (SkipAt, section 3.2).
 
-    ``'phi'`` is the published function: Linear, GELU, depthwise convolution, GELU, Linear, channel
-    gate. The others are the paper's ablations. Φ has no residual connection, norm or dropout.
-    Weights keep PyTorch's initialisation as in the authors' code: a chain of Φ at the small
-    truncated normal of ViT vanishes within a few layers.
+    Linear, GELU, depthwise convolution, GELU, Linear, channel gate; no residual connection, norm or
+    dropout. Weights keep PyTorch's initialisation as in the authors' code: with ViT's truncated
+    normal the output of a chain of Φ vanishes within a few layers.
 
     Args:
         embed_dims (int): Width C of the result.
         in_dims (int, optional): Width of the input where it differs.
-        phi_type (str): ``'phi'``, ``'conv'`` (one convolution), ``'dwconv'`` (one depthwise
-            convolution), ``'identity'``.
-        phi_kernel (int): Odd side of the convolution.
+        phi_kernel (int): Side of the convolution's kernel, odd.
         phi_ratio (float): Hidden width over ``embed_dims``.
         eca_kernel (int | str, optional): Kernel of the channel gate: 3 in the authors' code;
-            ``'adaptive'`` for ECA-Net's formula; None for no gate. Used by ``'phi'`` alone.
+            ``'adaptive'`` for ECA-Net's formula; None for no gate.
+
+    Other Args:
+        phi_type (str): Ablation: ``'phi'`` is the published function; ``'conv'`` is one
+            convolution, ``'dwconv'`` one depthwise convolution, ``'identity'`` the input.
 
     Raises:
-        ValueError: If an argument has no meaning, or the widths differ where ``phi_type`` cannot
-            change them.
+        ValueError: If an option is not one of the allowed values, or the widths differ where
+            ``phi_type`` cannot change them.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class Phi(BaseModule):
 
 @MODELS.register_module()
 class SkipAttention(BaseModule):
-    """Attention layer of a skipped block: Φ of the previous block's attention output.
+    """Attention layer of a skipped block: Φ applied to the previous block's attention output.
 
     Reads ``carrier.mixed`` instead of the residual stream. Tokens that precede the grid (class
     token, registers) are passed on unchanged, so a run of skipped blocks repeats those of the last
@@ -133,7 +134,8 @@ class SkipAttention(BaseModule):
         embed_dims (int): Width C of the tokens.
         num_heads (int): Not used; part of the contract.
         qkv_bias (bool): Not used; part of the contract.
-        **phi: ``phi_type``, ``phi_kernel``, ``phi_ratio``, ``eca_kernel``; see :class:`Phi`.
+        **phi: Options of :class:`Phi`: ``phi_type``, ``phi_kernel``, ``phi_ratio``,
+            ``eca_kernel``.
     """
 
     reads_stream = False

@@ -13,14 +13,14 @@ from ..registry import MODELS
 def resize_position_embedding(
     embedding: Tensor, source: Grid, target: Grid, mode: str = 'bicubic', num_extra_tokens: int = 0
 ) -> Tensor:
-    """Resize a learned position table to another grid, in float32.
+    """Interpolate a learned position embedding to another grid, in float32.
 
     Args:
         embedding (Tensor): ``(1, E + H*W, C)`` with ``E`` extra tokens first.
         source (tuple[int, ...]): Its grid ``(H, W)``, or ``(T, H, W)``.
         target (tuple[int, ...]): The wanted grid.
-        mode (str): ``'bicubic'`` or ``'bilinear'``, half-pixel centres; time is always linear.
-        num_extra_tokens (int): ``E``; they are passed on unchanged.
+        mode (str): ``'bicubic'`` or ``'bilinear'``, half-pixel centres; linear over time.
+        num_extra_tokens (int): ``E``; these rows are not changed.
 
     Returns:
         Tensor: ``(1, E + H'*W', C)``; the input itself where the grids agree.
@@ -45,7 +45,7 @@ def resize_position_embedding(
 
 @MODELS.register_module()
 class PositionEmbedding(nn.Module):
-    """Learned absolute position table that follows the grid of its input.
+    """Learned absolute position embedding, interpolated to the grid of its input.
 
     Args:
         embed_dims (int): Width C of the tokens.

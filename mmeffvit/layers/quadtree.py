@@ -42,33 +42,38 @@ class QuadTreePyramids(NamedTuple):
 
 @MODELS.register_module()
 class QuadTreeAttention(BaseModule):
-    """QuadTree attention over a pyramid of token grids (Tang et al., ICLR 2022).
+    """QuadTree attention: coarse-to-fine attention to the best keys of a token pyramid.
 
-    Works on any grid. A grid that ``2 ** (levels - 1)`` does not divide is padded at the bottom
-    and right; padded positions are never attended to, are left out of averages and of GroupNorm
-    statistics, and are zero for convolutions, so the result does not depend on them. Self-attention
-    takes keys from ``x``, cross-attention from ``context``, whose grid may differ.
+    A grid that ``2 ** (levels - 1)`` does not divide is padded at the bottom and right. Padding is
+    never attended to, excluded from averages and GroupNorm statistics, and zero for convolutions,
+    so the result does not depend on it. Self-attention takes keys and values from ``x``,
+    cross-attention from ``context``, whose grid may differ.
 
     Args:
         embed_dims (int): Width C of the tokens.
         num_heads (int): Number of heads.
         qkv_bias (bool): Whether the query, key and value projections have biases.
         levels (int): Levels of the pyramid; 1 is full attention.
-        topks (int | Sequence[int]): Keys kept per query, coarsest level first; one number serves
+        topks (int | Sequence[int]): Keys kept per query, coarsest level first, or one number for
             all levels. Clamped to the number of candidates.
         kind (str): ``'A'`` or ``'B'`` (section 3.2 of the paper).
-        lepe (bool): Kind ``'B'``: add a depthwise convolution of the values to every level's
-            message.
-        value_branch (bool): Kind ``'B'``: make coarser values by a learned branch, not by averages.
+        lepe (bool): Kind ``'B'``: add a depthwise convolution of the values to the output of every
+            level.
+        value_branch (bool): Kind ``'B'``: reduce values by a learned branch instead of averages.
             Not for cross-attention, whose values the authors average.
         value_act (str): Activation of the value branch: ``'gelu'`` in the authors' classification
-            code, ``'relu'`` in their detection and segmentation code, with the same weights' names.
-        drop_lone_level (bool): Kind ``'A'`` with one level: leave the ``topks[0]`` best keys out of
-            the message as the authors' code does (they are never added back). The default treats
-            the level as final.
+            code, ``'relu'`` in their detection and segmentation code, with the same parameter
+            names.
+
+    Other Args:
+        drop_lone_level (bool): Compatibility, kind ``'A'`` with one level: exclude the ``topks[0]``
+            best keys from the sum as the authors' code does, which never adds them back. By default
+            the only level is treated as the finest.
 
     Raises:
-        ValueError: If an argument has no meaning.
+        ValueError: If an option is not one of the allowed values.
+
+    Source: Tang et al., "QuadTree Attention for Vision Transformers" (ICLR 2022).
     """
 
     def __init__(
@@ -217,6 +222,7 @@ class QuadTreeAttention(BaseModule):
         return QuadTreePyramids(queries, keys, values, key_masks, v, padded_grid)
 
     def _raster(self, mask: Tensor, grid: Grid) -> Tensor:
+        """Bring the finest mask ``(B, N)`` from quad order into row-major order ``(B, N, 1)``."""
         return from_quad(mask[:, None, :, None], grid, self.levels - 1)
 
     def _masks(
@@ -234,7 +240,15 @@ class QuadTreeAttention(BaseModule):
         return masks
 
     def _average_pyramid(self, finest: Tensor, masks: list[Tensor] | None) -> list[Tensor]:
-        """Average over visible children; ``(..., N, D)`` in quad order, coarsest first."""
+        """Average over visible children, level by level.
+
+        Args:
+            finest (Tensor): Tokens ``(..., N, D)`` in quad order.
+            masks (list[Tensor], optional): Visible positions per level, coarsest first.
+
+        Returns:
+            list[Tensor]: Per level ``(..., N_l, D)``, coarsest first.
+        """
         pyramid = [finest]
         for level in range(self.levels - 1, 0, -1):
             children = pyramid[0].unflatten(-2, (-1, 4))
@@ -248,6 +262,7 @@ class QuadTreeAttention(BaseModule):
         return pyramid
 
     def _value_pyramid(self, finest: Tensor, masks: list[Tensor] | None) -> list[Tensor]:
+        """Reduce values ``(B, N, C)`` by the value branches; see :meth:`_average_pyramid`."""
         pyramid = [finest]
         for branch, level in zip(self.value_branches, range(self.levels - 1, 0, -1)):
             pair = (None, None) if masks is None else (masks[level], masks[level - 1])
@@ -255,7 +270,7 @@ class QuadTreeAttention(BaseModule):
         return pyramid
 
     def _coarse_lepe(self, values: list[Tensor], grid: Grid) -> list[Tensor | None] | None:
-        """LePE of all levels but the finest, which is added in raster order instead."""
+        """LePE ``(B, heads, N_l, D)`` of all levels but the finest, for which it is None."""
         if self.lepe is None:
             return None
         messages = []
@@ -273,11 +288,11 @@ class QuadTreeAttention(BaseModule):
 
 
 class ValueBranch(nn.Module):
-    """Learned 2x2 reduction of values in quad order: norm, act, 2x2 conv, norm, act, linear.
+    """Learned 2x2 reduction of values: norm, activation, 2x2 convolution, norm, activation, linear.
 
     Args:
         embed_dims (int): Width C of the tokens.
-        act (str): ``'gelu'`` or ``'relu'``.
+        act (str): Activation, ``'gelu'`` or ``'relu'``.
     """
 
     def __init__(self, embed_dims: int, act: str) -> None:

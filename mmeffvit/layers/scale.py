@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 
 class LayerScale(nn.Module):
-    """A learned scale per channel on a residual branch (Touvron et al., "CaiT", section 2.2).
+    """Learned scale per channel of a residual branch (Touvron et al., "CaiT", section 2.2).
 
     Args:
-        embed_dims (int): Channels.
+        embed_dims (int): Width C of the tokens.
         value (float): Initial value of all scales.
     """
 
@@ -17,10 +17,10 @@ class LayerScale(nn.Module):
         self.weight = nn.Parameter(torch.full((embed_dims,), value))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale tokens ``(B, N, C)``."""
+        """Multiply tokens ``(B, N, C)`` by the scales."""
         return x * self.weight
 
 
 def build_layer_scale(embed_dims: int, value: float | None) -> nn.Module:
-    """A :class:`LayerScale`, or nothing where ``value`` is None."""
+    """Build a :class:`LayerScale`, or an identity if ``value`` is None."""
     return nn.Identity() if value is None else LayerScale(embed_dims, value)

@@ -15,15 +15,15 @@ from .init import init_linear
 
 @MODELS.register_module()
 class SlideAttention(BaseModule):
-    """Local attention through learned shifts (Pan et al., "Slide-Transformer", CVPR 2023).
+    """Slide attention: local attention whose shifts are depthwise convolutions.
 
-    A fixed bank of one-hot kernels shifts the keys and values to every offset of the window, a
-    learned bank beside it mixes the window; both are summed before they are used, in training too.
-    Parameters have the names and shapes of the authors' code, where only the *weight* of the fixed
-    bank is frozen: its bias is trained. The rows of ``qkv`` are head-major: each head's queries,
-    keys, values.
+    A bank of fixed one-hot kernels shifts the keys and values to every offset of the window; a
+    parallel bank of learned kernels deforms the shifts. The kernels of both banks are summed before
+    use, also in training. Parameters have the names and shapes of the authors' code, where only the
+    *weight* of the fixed bank is frozen: its bias is trained. The rows of ``qkv`` are head-major:
+    queries, keys and values of each head.
 
-    A layer in deploy form (:meth:`switch_to_deploy`) has one bank. State dicts of both forms load
+    A re-parameterised layer (:meth:`switch_to_deploy`) has one bank. State dicts of both forms load
     into both.
 
     Args:
@@ -31,20 +31,26 @@ class SlideAttention(BaseModule):
         num_heads (int): Number of heads.
         qkv_bias (bool): Whether the query, key and value projections have biases.
         kernel_size (int): Side of the window, odd.
-        qk_scale (float, optional): Temperature; ``(C / num_heads) ** -0.5`` by default.
-        padding_mode (str): What lies outside the map: ``'zeros'``, ``'reflect'``, ``'replicate'``
-            or ``'circular'``.
-        mask_borders (bool): Give taps outside the map no weight. In the published model they take
-            part in the softmax.
-        rpb (bool): Relative position bias, added to the keys.
-        separate_banks (bool): A learned bank of its own for the values (``dep_conv2``).
-        freeze_shift (bool): Keep the one-hot kernels fixed.
-        dim_reduction (int): Attend at ``C / dim_reduction`` channels; the temperature stays that of
+        deploy (bool): Build the re-parameterised form.
+
+    Other Args:
+        qk_scale (float, optional): Ablation: scale of the logits; ``(C / num_heads) ** -0.5`` by
+            default.
+        padding_mode (str): Ablation: padding of keys and values, ``'zeros'``, ``'reflect'``,
+            ``'replicate'`` or ``'circular'``.
+        mask_borders (bool): Ablation: exclude offsets outside the map from the softmax. In the
+            published model they are included.
+        rpb (bool): Ablation: whether a relative position bias is added to the keys.
+        separate_banks (bool): Ablation: a second learned bank for the values (``dep_conv2``).
+        freeze_shift (bool): Ablation: whether the one-hot kernels are fixed.
+        dim_reduction (int): Ablation: attend at ``C / dim_reduction`` channels, with the scale of
             ``C``, as in the authors' other uses of the module.
-        deploy (bool): Build the deploy form.
 
     Raises:
-        ValueError: If the window is even or ``dim_reduction`` does not divide.
+        ValueError: If ``kernel_size`` is even, or ``num_heads`` or ``dim_reduction`` does not
+            divide ``embed_dims``.
+
+    Source: Pan et al., "Slide-Transformer" (CVPR 2023).
     """
 
     def __init__(
@@ -97,7 +103,7 @@ class SlideAttention(BaseModule):
 
     @property
     def deploy(self) -> bool:
-        """Whether the banks are merged."""
+        """Whether the layer is in its re-parameterised form."""
         return self.dep_conv1 is None
 
     def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
@@ -124,8 +130,8 @@ class SlideAttention(BaseModule):
             q (Tensor): Scaled queries ``(B, H, W, heads, D)``.
             k (Tensor): Keys of the same shape.
             v (Tensor): Values of the same shape.
-            value_bank (tuple, optional): Kernels ``(D, K, K)`` and biases ``(D, K)`` that make the
-                taps of the values; the layer's own by default.
+            value_bank (tuple, optional): Kernels ``(D, K, K)`` and biases ``(D, K)`` of the values;
+                by default those of the layer.
 
         Returns:
             Tensor: ``(B, H, W, heads, D)``.
@@ -149,7 +155,10 @@ class SlideAttention(BaseModule):
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:
-        """Fold the fixed and the learned bank into one; a second call changes nothing."""
+        """Re-parameterise in place: merge the fixed and the learned bank.
+
+        A second call changes nothing.
+        """
         if self.deploy:
             return
         state = self._as_deployed(self.state_dict())
@@ -157,19 +166,20 @@ class SlideAttention(BaseModule):
         self.load_state_dict(state)
 
     def _bank(self) -> nn.Conv2d:
-        """Kernels of one bank: tap ``i`` of channel ``c`` is output ``c * K + i``."""
+        """Build one bank: output ``c * K + i`` is channel ``c`` at offset ``i``."""
         taps, size = self.kernel_size**2, self.kernel_size
         return nn.Conv2d(self.head_dims, self.head_dims * taps, size, groups=self.head_dims)
 
     def _shifts(self) -> Tensor:
-        """One-hot kernels: tap ``i`` takes offset ``i``."""
+        """One-hot kernels: output ``i`` of a channel is its input shifted to offset ``i``."""
         weight = self.dep_conv.weight
         shifts = torch.eye(self.kernel_size**2, dtype=weight.dtype, device=weight.device)
         return shifts.repeat(self.head_dims, 1).view_as(weight)
 
     def _merged(self, learned: nn.Conv2d | None) -> tuple[Tensor, Tensor]:
-        """Bank ``(D, K, K)`` and bias ``(D, K)`` in float32, where a small kernel beside a one
-        is not rounded away.
+        """Sum the banks to kernels ``(D, K, K)`` and biases ``(D, K)``.
+
+        In float32, so that small learned kernels are not rounded away beside the ones.
         """
         banks = [learned] if self.deploy and learned is not None else [self.dep_conv, learned]
         weight = sum(accurate(bank.weight) for bank in banks if bank is not None)
@@ -178,7 +188,7 @@ class SlideAttention(BaseModule):
         return weight.flatten(1).unflatten(0, shape), bias.unflatten(0, shape)
 
     def _as_deployed(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
-        """The same state with the banks merged."""
+        """Convert a state dict of two banks to one with the merged bank."""
         state = dict(state)
         for leaf in ('weight', 'bias'):
             fixed = state.get(f'{prefix}dep_conv.{leaf}')
@@ -190,7 +200,7 @@ class SlideAttention(BaseModule):
         return state
 
     def _as_trained(self, state: dict[str, Tensor], prefix: str = '') -> dict[str, Tensor]:
-        """The same state with the one-hot kernels split off."""
+        """Convert a state dict of the merged bank to one with fixed and learned banks."""
         state = dict(state)
         for leaf in ('weight', 'bias'):
             merged = state[f'{prefix}dep_conv.{leaf}']
@@ -202,7 +212,7 @@ class SlideAttention(BaseModule):
         return state
 
     def _load_from_state_dict(self, state_dict, prefix, *args) -> None:
-        """Bring a state of the other form into this one's, then load as usual."""
+        """Convert the state dict to the form of this layer, then load it."""
         is_trained = f'{prefix}dep_conv1.weight' in state_dict
         is_deployed = f'{prefix}dep_conv.weight' in state_dict and not is_trained
         state = state_dict

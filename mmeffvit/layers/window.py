@@ -23,11 +23,11 @@ from .init import init_linear
 
 @MODELS.register_module()
 class WindowAttention(BaseModule):
-    """Attention inside square windows, regular or shifted (Liu et al., "Swin Transformer", 2021).
+    """Multi-head attention inside square windows, regular or shifted.
 
-    Works on any grid: one that the window does not divide is padded with zeros at the bottom and
-    right, and padded tokens are keys like others, as in Swin's detection code, whose weights were
-    trained so. A side that fits in one window is not shifted.
+    A grid that the window does not divide is padded with zeros at the bottom and right. Padding
+    tokens are attended to, as in Swin's detection code. A side that fits in one window is not
+    shifted.
 
     Args:
         embed_dims (int): Width C of the tokens.
@@ -37,7 +37,10 @@ class WindowAttention(BaseModule):
         shift (bool): Shift the windows by half a window, rounded down.
 
     Raises:
-        ValueError: If ``window_size`` is not positive.
+        ValueError: If ``window_size`` is not positive or ``num_heads`` does not divide
+            ``embed_dims``.
+
+    Source: Liu et al., "Swin Transformer" (ICCV 2021).
     """
 
     def __init__(
@@ -118,13 +121,13 @@ class WindowAttention(BaseModule):
         return window_attention(q, k, v, self._bias(), counts, visible)
 
     def _bias(self) -> Tensor:
-        """Position bias ``(heads, N, N)``."""
+        """Relative position bias ``(heads, N, N)``."""
         N = self.window_size**2
         bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
         return bias.view(N, N, -1).permute(2, 0, 1)
 
     def _visible(self, shifts: tuple[int, int], device: torch.device) -> Tensor:
-        """Masks ``(2, 2, N, N)`` of inner windows and those of the last row and column."""
+        """Boolean masks ``(2, 2, N, N)`` of inner windows and those in the last row and column."""
         size = self.window_size
         mask = shifted_window_mask((2 * size, 2 * size), size, shifts, device)
         return mask.unflatten(0, (2, 2))

@@ -1,4 +1,4 @@
-"""Between a backbone and a head; torch and mmengine only."""
+"""Necks: modules between a backbone and a head. They import only torch and mmengine."""
 
 from .resize_levels import ResizeLevels
 from .simple_feature_pyramid import SimpleFeaturePyramid

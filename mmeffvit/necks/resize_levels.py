@@ -12,19 +12,19 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class ResizeLevels(BaseModule):
-    """Give a one-map head (DeepLabv3, PSPNet) its map at a finer resolution than the backbone's.
+    """Resize and concatenate levels for a head that takes one map, such as DeepLabv3 or PSPNet.
 
-    The chosen levels are resized, bilinearly, and concatenated; the result is appended to the
-    inputs, so that an auxiliary head still finds its level.
+    The levels are resized bilinearly. The result is appended to the inputs, so that the indices of
+    an auxiliary head stay valid.
 
     Args:
-        levels (Sequence[int]): Levels to take; several are concatenated on channels.
+        levels (Sequence[int]): Indices of the levels, concatenated over channels.
         scale_factor (float): Sides of the result over those of the first of ``levels``.
 
     Example:
-        With a last level at stride 32: the default is that level at stride 8, ``scale_factor=1``
-        that level as it is; with levels at strides 8, 16, 32, ``levels=(0, 1, 2)`` and
-        ``scale_factor=1`` is all of them at stride 8.
+        With a last level at stride 32 the default returns that level at stride 8, and
+        ``scale_factor=1`` returns it unchanged. With levels at strides 8, 16 and 32,
+        ``levels=(0, 1, 2), scale_factor=1`` returns all three at stride 8.
     """
 
     def __init__(self, levels: Sequence[int] = (-1,), scale_factor: float = 4) -> None:
@@ -33,7 +33,14 @@ class ResizeLevels(BaseModule):
         self.scale_factor = scale_factor
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return the maps ``(B, C_i, H_i, W_i)`` and, last, the resized one."""
+        """Append the resized map.
+
+        Args:
+            inputs (Sequence[Tensor]): Maps ``(B, C_i, H_i, W_i)``.
+
+        Returns:
+            tuple[Tensor]: The inputs, then ``(B, sum of C_i, H', W')``.
+        """
         maps = [inputs[level] for level in self.levels]
         size = tuple(round(side * self.scale_factor) for side in maps[0].shape[2:])
         maps = [

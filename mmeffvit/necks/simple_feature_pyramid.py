@@ -14,25 +14,28 @@ EXTRA_LEVELS = ('pool', 'conv')
 
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
-    """Feature pyramid from the last map of a plain backbone (Li et al., "ViTDet", section 3.1).
+    """Simple feature pyramid from the last map of a plain backbone (ViTDet).
 
-    Scale 4 is two transposed 2x2 convolutions with LayerNorm and GELU between, 2 is one, 1/2 is max
-    pooling; a 1x1 and a 3x3 convolution, each with LayerNorm, follow in every level. Sides that
-    pooling does not divide are rounded up (our choice: maps of any size).
+    Scale 4 is two transposed 2x2 convolutions with LayerNorm and GELU between them, scale 2 is one,
+    scale 1/2 is max pooling. A 1x1 and a 3x3 convolution, each with LayerNorm, follow on every
+    level. Pooling rounds odd sides up (our choice, for maps of any size).
 
     Args:
         in_channels (int): Channels of the map.
         out_channels (int): Channels of every level.
-        scales (Sequence[float]): Sides of the levels over those of the map, finest first; of 4, 2,
-            1, 0.5. A map of stride 16 gives strides 4, 8, 16, 32.
-        num_outs (int, optional): Levels in all; those beyond ``scales`` halve the last. RetinaNet
-            wants ``scales=(2, 1, 0.5), num_outs=5, extra_levels='conv'``: strides 8 to 128.
+        scales (Sequence[float]): Sides of the levels over those of the map, finest first, each one
+            of 4, 2, 1, 0.5. A map of stride 16 gives strides 4, 8, 16, 32.
+        num_outs (int, optional): Number of levels; those beyond ``scales`` halve the last. For
+            RetinaNet ``scales=(2, 1, 0.5), num_outs=5, extra_levels='conv'``: strides 8 to 128.
         extra_levels (str): ``'pool'`` takes every second pixel (Mask R-CNN), ``'conv'`` is a
             3x3 convolution of stride 2, after ReLU from the second on (RetinaNet).
         init_cfg (dict, optional): mmengine initialisation.
 
     Raises:
-        ValueError: If an argument has no meaning.
+        ValueError: If an option is not one of the allowed values.
+
+    Source: Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection"
+    (ECCV 2022).
     """
 
     def __init__(
@@ -69,13 +72,13 @@ class SimpleFeaturePyramid(BaseModule):
         )
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Make levels, finest first.
+        """Build the pyramid.
 
         Args:
             inputs (Sequence[Tensor]): A backbone's maps; the last ``(B, C, H, W)`` is used.
 
         Returns:
-            tuple[Tensor]: ``num_outs`` maps ``(B, out_channels, H_i, W_i)``.
+            tuple[Tensor]: ``num_outs`` maps ``(B, out_channels, H_i, W_i)``, finest first.
         """
         outs = [level(inputs[-1]) for level in self.levels]
         while len(outs) < self.num_outs:
@@ -98,7 +101,7 @@ class ChannelNorm(nn.LayerNorm):
         super().__init__(channels, eps=1e-6)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise ``(B, C, H, W)``."""
+        """Normalise a map ``(B, C, H, W)`` over its channels."""
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 

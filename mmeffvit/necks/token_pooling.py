@@ -12,15 +12,15 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class TokenPooling(BaseModule):
-    """Tokens to one vector for a linear classifier: Linear, LayerNorm, GELU, mean over the tokens.
+    """Pool tokens to one vector for a classifier: Linear, LayerNorm, GELU, mean over the tokens.
 
     Args:
         in_channels (int): Width C of the tokens.
         out_channels (int): Width of the vector.
         init_cfg (dict, optional): mmengine initialisation.
 
-    Source: LightViT (arXiv 2207.05557) and DualToken-ViT (arXiv 2309.12424), whose backbones give
-    the tokens with ``out_type='raw'``.
+    Source: LightViT (arXiv 2207.05557) and DualToken-ViT (arXiv 2309.12424), whose backbones return
+    tokens with ``out_type='raw'``.
     """
 
     def __init__(
@@ -31,5 +31,5 @@ class TokenPooling(BaseModule):
         self.norm = nn.LayerNorm(out_channels)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Pool each of the token sets ``(B, N, C)`` to ``(B, out_channels)``."""
+        """Pool each set of tokens ``(B, N, C)`` to ``(B, out_channels)``."""
         return tuple(F.gelu(self.norm(self.proj(tokens))).mean(1) for tokens in inputs)

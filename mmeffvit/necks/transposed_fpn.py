@@ -12,18 +12,17 @@ from ..registry import MODELS
 
 @MODELS.register_module()
 class TransposedFPN(BaseModule):
-    """Feature pyramid with finer levels than the backbone's, made by transposed convolutions.
+    """FPN with extra finer levels from transposed convolutions.
 
-    Gives Mask R-CNN its stride-4 level on a backbone that starts at stride 8. The merged lateral of
-    the finest input is upsampled by a 2x2 transposed convolution and gets its own 3x3 convolution;
-    everything else is FPN (Lin et al., 2017). Parameter names are those of mmdet's ``FPN`` and of
-    LightViT's detection code, so checkpoints of both load.
+    For example the stride-4 level of Mask R-CNN on a backbone whose first output has stride 8. The
+    merged lateral of the finest input is upsampled by a 2x2 transposed convolution and passes a 3x3
+    convolution; the rest is FPN (Lin et al., 2017). Parameters have the names of mmdet's ``FPN``
+    and of LightViT's detection code, so checkpoints of both load.
 
     Args:
         in_channels (Sequence[int]): Channels of each input, finest first.
         out_channels (int): Channels of every output.
-        num_outs (int): Number of outputs: extra levels, inputs, then levels made from the last one
-            by max pooling.
+        num_outs (int): Number of outputs: extra levels, one per input, then max-pooled levels.
         num_extra_levels (int): Finer levels; 0 is plain FPN.
         init_cfg (dict | list, optional): mmengine initialisation; by default Xavier uniform for
             convolutions, Kaiming normal for transposed ones.
@@ -79,7 +78,7 @@ class TransposedFPN(BaseModule):
             inputs (Sequence[Tensor]): Maps ``(B, C_i, H_i, W_i)``, finest first.
 
         Returns:
-            tuple[Tensor]: ``num_outs`` maps of ``out_channels``, finest first.
+            tuple[Tensor]: ``num_outs`` maps ``(B, out_channels, H_i, W_i)``, finest first.
         """
         laterals = [conv(x) for conv, x in zip(self.lateral_convs, inputs)]
         for finer, coarser in zip(
@@ -99,5 +98,5 @@ class TransposedFPN(BaseModule):
 
 
 def _named(conv: nn.Module) -> nn.Sequential:
-    """Put a layer under the name ``conv``, as mmcv's ``ConvModule`` does."""
+    """Register a layer under the name ``conv``, as mmcv's ``ConvModule`` does."""
     return nn.Sequential(OrderedDict(conv=conv))
