@@ -152,7 +152,7 @@ def test_command(monkeypatch, capsys, files):
         (['--point', 110, 0], {}, '--point 110 0 is outside the image of 110x75 pixels.'),
         (['--layers', 9], {}, 'There is no attention layer 9'),
         ([], dict(config='no.py'), 'no.py does not exist'),
-        ([], dict(weights='foreign.pth'), 'does not hold the weights of this DualTokenViT'),
+        ([], dict(weights='foreign.pth'), 'The weights are not those of this DualTokenViT'),
         ([], dict(weights='no.pth'), 'no.pth'),
         ([], dict(image='broken.png'), 'broken.png cannot be read'),
         ([], dict(out='s.pdf'), 's.pdf must end in .png'),
