@@ -216,10 +216,11 @@ def slide_job(B: int, heads: int, D: int, side: int, size: int, dtype: torch.dty
         def run(q, k, v, weight, bias, rpb) -> Tensor:
             maps = (x.permute(0, 3, 4, 1, 2).flatten(0, 1).contiguous() for x in (q, k, v))
             kernel = weight.to(q.dtype).reshape(D * taps, 1, size, size)
-            learned = (kernel, bias.to(q.dtype).flatten())
-            identity = torch.eye(taps, device=q.device, dtype=q.dtype).repeat(D, 1)
-            shift = (identity.view_as(kernel), torch.zeros_like(learned[1]))
-            banks = [learned, shift] if fixed else [learned]
+            banks = [(kernel, bias.to(q.dtype).flatten())]
+            if fixed:  # as published: a convolution that shifts beside the learned one
+                shift = torch.eye(taps, device=q.device, dtype=q.dtype).repeat(D, 1)
+                shift = shift.view_as(kernel)
+                banks = [(kernel - shift, banks[0][1]), (shift, torch.zeros_like(banks[0][1]))]
             table = rpb.to(q.dtype).view(1, heads, 1, taps, 1, 1)
             out = slide_baselines.attend(*maps, banks, table, size)
             return out.permute(0, 3, 4, 1, 2).contiguous()
