@@ -15,10 +15,10 @@ import importlib
 import importlib.util
 import logging
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -50,8 +50,15 @@ def _read_environment() -> str | None:
     return None
 
 
+class _Forced(threading.local):
+    # Not a context variable, which the compiler cannot trace, and not a class attribute, whose
+    # change in a thread it does not notice.
+    def __init__(self) -> None:
+        self.name: str | None = None
+
+
 _default = _read_environment()
-_forced: ContextVar[str | None] = ContextVar('mmeffvit_backend', default=None)
+_forced = _Forced()
 
 
 @contextmanager
@@ -64,16 +71,16 @@ def use_backend(name: str) -> Iterator[None]:
     Raises:
         ValueError: If the name is not a backend.
     """
-    token = _forced.set(_check_name(name, 'The backend'))
+    previous, _forced.name = _forced.name, _check_name(name, 'The backend')
     try:
         yield
     finally:
-        _forced.reset(token)
+        _forced.name = previous
 
 
 def requested_backend() -> str | None:
     """The backend of :func:`use_backend` or the environment, None for the automatic choice."""
-    return _forced.get() or _default
+    return _forced.name or _default
 
 
 def available_backends() -> tuple[str, ...]:
