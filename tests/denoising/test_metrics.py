@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import correlate1d
 
+from helpers.goldens import load_golden, recipe
 from mmeffvit.denoising import CharbonnierLoss, RestorationMetric, psnr, ssim
 
 
@@ -34,6 +35,27 @@ def _gaussian_ssim_map(a: np.ndarray, b: np.ndarray, axes: tuple[int, ...]) -> n
     c1, c2 = 0.01**2, 0.03**2
     numerator = (2 * mean_a * mean_b + c1) * (2 * cov + c2)
     return numerator / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))
+
+
+@pytest.mark.parametrize('name', ['small_noise', 'strong_noise'])
+def test_recorded_values(name):
+    gold = load_golden('skipat/golden_metrics.pt')['cases'][name]
+    make, shape = recipe().make_input, (3, *gold['size'])
+
+    def as_bytes(image: torch.Tensor) -> torch.Tensor:
+        return (image.clamp(0, 1) * 255).round()
+
+    clean = as_bytes(0.5 + 0.15 * make(shape, gold['seed'])) / 255
+    noise = make(shape, gold['seed'] + 100, block=0)
+    noisy = as_bytes(clean + gold['amplitude'] / 255 * noise) / 255
+    loss = CharbonnierLoss()(noisy, clean)
+    noisy, clean = (image.double().permute(1, 2, 0).numpy() for image in (noisy, clean))
+    assert psnr(noisy, clean) == pytest.approx(gold['psnr_rgb'], abs=1e-4)
+    assert ssim(noisy, clean, 'channel') == pytest.approx(gold['ssim_rgb'], abs=1e-6)
+    assert ssim(noisy, clean, 'volume') == pytest.approx(
+        gold['ssim_volume_own_reference'], abs=1e-6
+    )
+    assert loss.item() == pytest.approx(gold['charbonnier'], rel=1e-5)
 
 
 def test_psnr_of_known_differences():
