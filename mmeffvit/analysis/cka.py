@@ -62,7 +62,7 @@ class MinibatchCKA:
     """
 
     def __init__(self) -> None:
-        self._total: Tensor | float = 0.0
+        self._total: Tensor | float = 0.0  # a float until the first batch
         self._batches = 0
 
     def update(self, features: Sequence[Tensor]) -> None:
@@ -77,7 +77,7 @@ class MinibatchCKA:
         Raises:
             ValueError: If nothing was added.
         """
-        if not self._batches:
+        if not isinstance(self._total, Tensor):
             raise ValueError('No batch was added.')
         return _normalise(self._total / self._batches)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import BaseModel
@@ -106,7 +107,7 @@ def test_time_forward(model: nn.Module, inputs: Tensor) -> object:
     return model(inputs, mode='tensor') if isinstance(model, BaseModel) else model(inputs)
 
 
-def _two_stages(model: nn.Module, inputs: Tensor) -> list[Tensor]:
+def _two_stages(model: Any, inputs: Tensor) -> list[Tensor]:
     """Heads see features of fixed size: which boxes there are does not change the cost."""
     features = model.extract_feat(inputs)
     model.rpn_head(features)
@@ -127,6 +128,6 @@ def _two_stages(model: nn.Module, inputs: Tensor) -> list[Tensor]:
     return outputs
 
 
-def _rois(extractor: nn.Module, count: int, like: Tensor) -> Tensor:
+def _rois(extractor: Any, count: int, like: Tensor) -> Tensor:
     side = extractor.roi_layers[0].output_size
     return like.new_zeros(count * len(like), extractor.out_channels, *side)

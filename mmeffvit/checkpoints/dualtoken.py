@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from .keymap import KeyMap, Rename, StateDict, stage_depths
 
@@ -40,7 +41,7 @@ def _config(state: StateDict) -> dict:
         num_heads=tuple(num_heads * 2**i for i in range(len(depths))),
         mlp_ratios=tuple(h // width for h, width in zip(hidden, widths)),
     )
-    config = dict(type='DualTokenViT', arch=arch)
+    config: dict[str, Any] = dict(type='DualTokenViT', arch=arch)
     if 'global_token' in state:
         config['token_size'] = round(state['global_token'].shape[1] ** 0.5)
         mixes = (

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import prod
-from typing import BinaryIO
+from typing import IO
 
 import torch
 
@@ -43,11 +43,11 @@ class RefusedError(ValueError):
     """The file holds what is not loaded; the message says what, without the file's name."""
 
 
-def inspect(file: BinaryIO) -> str:
+def inspect(file: IO[bytes]) -> str:
     """Find out the format of a checkpoint and check what it declares.
 
     Args:
-        file (BinaryIO): The file; it is left at its start.
+        file (IO[bytes]): The file; it is left at its start.
 
     Returns:
         str: ``'zip'`` (PyTorch 1.6 and later), ``'legacy'`` (before) or ``'safetensors'``.
@@ -72,7 +72,7 @@ def inspect(file: BinaryIO) -> str:
     return kind
 
 
-def _inspect_zip(file: BinaryIO, size: int) -> None:
+def _inspect_zip(file: IO[bytes], size: int) -> None:
     with zipfile.ZipFile(file) as archive:
         entries = archive.infolist()
         records = {entry.filename.partition('/')[2]: entry for entry in entries}
@@ -97,7 +97,7 @@ def _inspect_zip(file: BinaryIO, size: int) -> None:
                         pass
 
 
-def _inspect_legacy(file: BinaryIO, size: int) -> None:
+def _inspect_legacy(file: IO[bytes], size: int) -> None:
     if tarfile.is_tarfile(file):
         raise RefusedError('it is in the tar format of before 2017, which cannot be read safely')
     file.seek(0)
@@ -134,7 +134,7 @@ class _Found:
     expanded: int = 0
 
 
-def _plan(stream: BinaryIO, size: int) -> _Found:
+def _plan(stream: IO[bytes], size: int) -> _Found:
     planner = _Planner(stream, size)
     try:
         planner.found.value = planner.load()
@@ -180,7 +180,7 @@ class _Planner(pickle._Unpickler):
     The implementation in C allocates as much as a damaged memo index asks for, hence this one.
     """
 
-    def __init__(self, stream: BinaryIO, size: int) -> None:
+    def __init__(self, stream: IO[bytes], size: int) -> None:
         super().__init__(stream, encoding='latin1')
         self._size = size
         self.found = _Found()
@@ -188,7 +188,7 @@ class _Planner(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> Callable:
         """Look a name up among the few that tensors and training states consist of."""
-        if self.proto < 3:
+        if self.proto < 3:  # pyright: ignore[reportAttributeAccessIssue]
             module, name = NAME_MAPPING.get((module, name), (module, name))
             module = IMPORT_MAPPING.get(module, module)
         module = module.replace('numpy._core.', 'numpy.core.')

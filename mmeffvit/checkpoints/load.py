@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from torch import Tensor, nn
@@ -132,7 +132,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Loaded:
         Loaded: What fitted.
     """
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+        model = cast(nn.Module, model.module)
     wanted = model.state_dict()
     rename = align(state, wanted)
     versions = _renamed(getattr(state, '_metadata', {}), rename)

@@ -130,7 +130,7 @@ _ZOOS = {
 
 @contextmanager
 def _from_pavi(name: str) -> Iterator[BinaryIO]:
-    from pavi import modelcloud
+    from pavi import modelcloud  # pyright: ignore[reportMissingImports]
 
     model = modelcloud.get(name)
     with TemporaryDirectory() as folder:

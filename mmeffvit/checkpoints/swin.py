@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from math import isqrt
+from typing import Any
 
 from torch import Tensor
 
@@ -26,11 +27,11 @@ def _from_unfold(tensor: Tensor, match: re.Match) -> Tensor:
     return patches.transpose(-3, -1).flatten(-3)
 
 
-def swin_rules(attention: tuple[Rule, ...]) -> tuple[Rule, ...]:
+def swin_rules(attention: tuple[Rename, ...]) -> tuple[Rule, ...]:
     """Rules of the Swin host.
 
     Args:
-        attention (tuple[Rule, ...]): Rules of the attention layer without its prefix; their own
+        attention (tuple[Rename, ...]): Rules of the attention layer without its prefix; their own
             groups count from 3.
     """
     rules: list[Rule] = [
@@ -75,7 +76,7 @@ def window_size_of(table: Tensor) -> int:
 def _config(state: StateDict) -> dict:
     arch, tables = swin_arch(state)
     window_size = tuple(window_size_of(table) for table in tables)
-    config = dict(type='SwinTransformer', arch=arch, window_size=window_size)
+    config: dict[str, Any] = dict(type='SwinTransformer', arch=arch, window_size=window_size)
     if 'stages.0.position.weight' in state:
         config['position_size'] = 4 * isqrt(state['stages.0.position.weight'].shape[1])
     return config

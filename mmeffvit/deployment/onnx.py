@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.model import revert_sync_batchnorm
@@ -34,15 +35,15 @@ class Exportable(nn.Module):
         return (out,) if isinstance(out, Tensor) else tuple(out)
 
 
-def _network(model: nn.Module, images: Tensor) -> Tensor:
+def _network(model: Any, images: Tensor) -> Tensor:
     return model(images, mode='tensor')
 
 
-def _features(model: nn.Module, images: Tensor) -> Tensor:
+def _features(model: Any, images: Tensor) -> Tensor:
     return model.extract_feat(images)
 
 
-def _scores(model: nn.Module, images: Tensor) -> Tensor:
+def _scores(model: Any, images: Tensor) -> Tensor:
     return model(images, mode='tensor').softmax(-1)
 
 
@@ -65,7 +66,7 @@ def exportable(model: nn.Module, scope: str | None = None) -> Exportable:
     if scope is not None and scope not in _PARTS:
         raise ValueError(f'default_scope={scope!r} must be one of {", ".join(_PARTS)}.')
     model = revert_sync_batchnorm(model).eval()
-    backbone = getattr(model, 'backbone', model)
+    backbone: Any = getattr(model, 'backbone', model)
     if hasattr(backbone, 'switch_to_deploy'):
         backbone.switch_to_deploy()
     if scope == 'mmseg':
@@ -115,6 +116,7 @@ def export_onnx(
             )
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f'This model cannot be exported: {_reason(error)}') from error
+    assert program is not None  # it always is with dynamo=True
     program.save(str(out))
 
 

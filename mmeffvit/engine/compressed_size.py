@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from mmengine.dist import broadcast_object_list
@@ -11,6 +12,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..registry import HOOKS
+
+if TYPE_CHECKING:
+    from ..backbones import LookupViT
 
 
 @HOOKS.register_module()
@@ -53,6 +57,7 @@ class CompressedSizeHook(Hook):
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         """Draw."""
+        assert self.seed is not None
         index = np.random.default_rng([self.seed, runner.iter]).integers(len(self.choices))
         _backbone(runner).set_compressed_size(*self.choices[index])
 
@@ -66,6 +71,6 @@ class CompressedSizeHook(Hook):
         _backbone(runner).set_compressed_size(*self.nominal)
 
 
-def _backbone(runner: Runner):
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return model.backbone
+def _backbone(runner: Runner) -> LookupViT:
+    model: Any = runner.model
+    return (model.module if is_model_wrapper(model) else model).backbone

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -27,9 +28,10 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
-        self.decay_rate = self.paramwise_cfg.get('decay_rate')
-        if self.decay_rate is None or not 0 < self.decay_rate <= 1:
-            raise ValueError(f'paramwise_cfg.decay_rate={self.decay_rate} must be in (0, 1].')
+        decay_rate = self.paramwise_cfg.get('decay_rate')
+        if decay_rate is None or not 0 < decay_rate <= 1:
+            raise ValueError(f'paramwise_cfg.decay_rate={decay_rate} must be in (0, 1].')
+        self.decay_rate = decay_rate
 
     def add_params(self, params: list[dict], module: nn.Module, **kwargs) -> None:
         """Fill ``params`` with one group per depth and weight decay.
@@ -39,7 +41,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             module (nn.Module): The whole model.
             **kwargs: Not used; the base class passes a prefix.
         """
-        backbone = getattr(module, 'backbone', None)
+        backbone: Any = getattr(module, 'backbone', None)
         if not hasattr(backbone, 'get_layer_depth'):
             raise ValueError(
                 f'{type(module).__name__} has no backbone with get_layer_depth; use one of '

@@ -35,6 +35,9 @@ class LookupViTClsHead(ClsHead):
     Source: LookupViT, section 3 ("training").
     """
 
+    loss_module: nn.Module
+    topk: Sequence[int]
+
     def __init__(
         self,
         num_classes: int,
@@ -88,15 +91,15 @@ class LookupViTClsHead(ClsHead):
         """
         logits = self.logits(feats)
         if 'gt_score' in data_samples[0]:  # labels mixed by augmentation
-            target = torch.stack([sample.gt_score for sample in data_samples])
+            target = torch.stack([sample.get('gt_score') for sample in data_samples])
         else:
-            target = torch.cat([sample.gt_label for sample in data_samples])
+            target = torch.cat([sample.get('gt_label') for sample in data_samples])
         losses = {
             f'loss_{name}': weight
             * self.loss_module(scores, target, avg_factor=len(scores), **kwargs)
             for name, weight, scores in zip(INFER_FROM[1:], self.loss_weights, logits)
         }
         if self.cal_acc and target.ndim == 1:
-            accuracy = Accuracy.calculate(sum(logits) / 2, target, topk=self.topk)
+            accuracy = Accuracy.calculate((logits[0] + logits[1]) / 2, target, topk=self.topk)
             losses.update(zip((f'accuracy_top-{k}' for k in self.topk), accuracy))
         return losses

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,8 +18,8 @@ def enable_model_names() -> None:
     """
     of_package = BaseInferencer._get_models_from_metafile
 
-    def with_ours(folder: str) -> Iterator[dict]:
-        yield from of_package(folder)
+    def with_ours(dir: str) -> Generator[dict, None, None]:
+        yield from of_package(dir)
         for entry in of_package(str(_INDEX.parent)):
             yield {'Weights': None, **entry, 'Config': str(_INDEX.parent / entry['Config'])}
 

@@ -6,17 +6,19 @@ import json
 import warnings
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.structures import BaseDataElement
-from torch import nn
 
 from ..checkpoints import load_weights, read_weights
 from ..engine.data_paths import iter_datasets
 from ..engine.scopes import activate_scope
 from ..utils.images import write_image
+
+#: A data sample of the framework: ``DetDataSample``, ``SegDataSample`` or ``DataSample``.
+Sample = Any
 
 
 class Predictor:
@@ -29,15 +31,13 @@ class Predictor:
         score_threshold (float): Detections below it are not drawn.
     """
 
-    model: nn.Module
+    model: Any
 
-    def __call__(self, image: np.ndarray) -> tuple[BaseDataElement, np.ndarray]:
+    def __call__(self, image: np.ndarray) -> tuple[Sample, np.ndarray]:
         """Predict for an RGB image ``(H, W, 3)`` uint8; returns the sample and it drawn, RGB."""
         raise NotImplementedError
 
-    def keep(
-        self, sample: BaseDataElement, source: str, frame: int | None, out: Path
-    ) -> list[Path]:
+    def keep(self, sample: Sample, source: str, frame: int | None, out: Path) -> list[Path]:
         """Keep the prediction of an image, or of a video's frame; returns the files written."""
         raise NotImplementedError
 
@@ -64,18 +64,17 @@ class Detector(Predictor):
         self._images: list[dict] = []
         self._annotations: list[dict] = []
 
-    def __call__(self, image: np.ndarray) -> tuple[BaseDataElement, np.ndarray]:
+    def __call__(self, image: np.ndarray) -> tuple[Sample, np.ndarray]:
         """See :class:`Predictor`."""
         _, data = next(self._inferencer.preprocess([_bgr(image)]))
         samples = self._inferencer.forward(data)
         drawn = self._inferencer.visualize(
             [image], samples, return_vis=True, pred_score_thr=self._threshold
         )
+        assert drawn is not None
         return samples[0], drawn[0]
 
-    def keep(
-        self, sample: BaseDataElement, source: str, frame: int | None, out: Path
-    ) -> list[Path]:
+    def keep(self, sample: Sample, source: str, frame: int | None, out: Path) -> list[Path]:
         """See :class:`Predictor`."""
         height, width = sample.ori_shape[:2]
         entry = dict(id=len(self._images) + 1, file_name=source, height=height, width=width)
@@ -119,14 +118,12 @@ class Segmentor(Predictor):
         self.model = self._inferencer.model
         self.model.dataset_meta = {key: dataset_meta.get(key) for key in ('classes', 'palette')}
 
-    def __call__(self, image: np.ndarray) -> tuple[BaseDataElement, np.ndarray]:
+    def __call__(self, image: np.ndarray) -> tuple[Sample, np.ndarray]:
         """See :class:`Predictor`."""
         samples = self._inferencer.forward(next(self._inferencer.preprocess([_bgr(image)])))
         return samples[0], self._inferencer.visualize([image], samples, return_vis=True)[0]
 
-    def keep(
-        self, sample: BaseDataElement, source: str, frame: int | None, out: Path
-    ) -> list[Path]:
+    def keep(self, sample: Sample, source: str, frame: int | None, out: Path) -> list[Path]:
         """See :class:`Predictor`."""
         path = out / (f'{source}.png' if frame is None else f'{source}/{frame:06d}.png')
         write_image(path, sample.pred_sem_seg.data[0].cpu().numpy().astype(np.uint8))
@@ -149,7 +146,7 @@ class Classifier(Predictor):
         self.model = self._inferencer.model
         self._kept: list[dict] = []
 
-    def __call__(self, image: np.ndarray) -> tuple[BaseDataElement, np.ndarray]:
+    def __call__(self, image: np.ndarray) -> tuple[Sample, np.ndarray]:
         """See :class:`Predictor`."""
         samples = self._inferencer.forward(next(self._inferencer.preprocess([_bgr(image)])))
         drawn = self._visualizer.visualize_cls(
@@ -157,11 +154,9 @@ class Classifier(Predictor):
         )
         return samples[0], drawn
 
-    def keep(
-        self, sample: BaseDataElement, source: str, frame: int | None, out: Path
-    ) -> list[Path]:
+    def keep(self, sample: Sample, source: str, frame: int | None, out: Path) -> list[Path]:
         """See :class:`Predictor`."""
-        (found,) = self._inferencer.postprocess([sample], None)
+        (found,) = self._inferencer.postprocess([sample], [])
         found['pred_scores'] = found['pred_scores'].tolist()
         place = dict(file_name=source) if frame is None else dict(file_name=source, frame_id=frame)
         self._kept.append({**place, **found})

@@ -106,7 +106,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 def _width(channels: int, scale: float) -> int:
-    return {4: channels // 4, 2: channels // 2}.get(scale, channels)
+    return channels // int(scale) if scale > 1 else channels
 
 
 def _rescale(channels: int, scale: float) -> list[nn.Module]:

@@ -76,7 +76,7 @@ class VideoWriter:
         """
         if self._writer is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            codec = cv2.VideoWriter_fourcc(*CODECS[self.path.suffix.lower()])
+            codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
             size = (frame.shape[1], frame.shape[0])
             self._writer = cv2.VideoWriter(str(self.path), codec, self.rate, size)
             if not self._writer.isOpened():
