@@ -10,8 +10,13 @@ from mmeffvit.analysis.attention import (
     explain_backbone,
     mean_attention,
 )
-from mmeffvit.backbones import PyramidTransformer, SkipAtViT, SwinTransformer, VisionTransformer
-from mmeffvit.registry import MODELS
+from mmeffvit.backbones import (
+    HierarchicalTransformer,
+    SkipAtViT,
+    SwinTransformer,
+    VisionTransformer,
+)
+from mmeffvit.layers import SlideAttention, SoftmaxAttention
 
 VIT = dict(embed_dims=16, depth=4, num_heads=2)
 IMAGE = torch.randn(1, 3, 64, 48)
@@ -66,7 +71,6 @@ def test_layers_are_chosen_by_name():
         AttentionRecorder(model, 'no')
 
 
-@MODELS.register_module(force=True)
 class UnexplainedLayer(nn.Module):
     def __init__(self, embed_dims, num_heads, qkv_bias=True):
         super().__init__()
@@ -76,17 +80,13 @@ class UnexplainedLayer(nn.Module):
 
 
 def stages(*attentions):
-    return PyramidTransformer(
-        (8,) * 4,
-        (1,) * 4,
-        (1,) * 4,
-        (2,) * 4,
-        attentions=[dict(type=attention) for attention in attentions],
-    ).eval()
+    arch = dict(embed_dims=(8,) * 4, depths=(1,) * 4, num_heads=(1,) * 4, mlp_ratios=(2,) * 4)
+    attentions = [dict(type=attention) for attention in attentions]
+    return HierarchicalTransformer(arch, attentions=attentions).eval()
 
 
 def test_layers_without_an_explanation_get_a_note():
-    backbone = stages('UnexplainedLayer', 'SoftmaxAttention', 'UnexplainedLayer', 'SlideAttention')
+    backbone = stages(UnexplainedLayer, SoftmaxAttention, UnexplainedLayer, SlideAttention)
     explanations = explain_backbone(backbone, IMAGE, AttentionQuery((64, 48), (30, 30)))
     assert [len(maps) for _, maps, _ in explanations] == [0, 1, 0, 1]
     assert explanations[0].note == 'no explanation is registered for UnexplainedLayer'
@@ -94,6 +94,6 @@ def test_layers_without_an_explanation_get_a_note():
 
 
 def test_a_backbone_without_any_explanation():
-    backbone = stages(*['UnexplainedLayer'] * 4)
+    backbone = stages(*[UnexplainedLayer] * 4)
     with pytest.raises(ValueError, match=r'has an explanation \(UnexplainedLayer\); register'):
         explain_backbone(backbone, IMAGE, AttentionQuery((64, 48), (30, 30)))
