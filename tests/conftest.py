@@ -28,6 +28,12 @@ def shapes(tmp_path_factory):
     return out
 
 
+def pytest_runtest_setup(item):
+    """Tests marked ``cuda`` skip, with the reason, on machines without a device."""
+    if item.get_closest_marker('cuda') and not torch.cuda.is_available():
+        pytest.skip('needs a CUDA device')
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """In continuous integration a parity test that skips is a failure: it would prove nothing."""

@@ -1,12 +1,8 @@
-"""The recorded outputs are whole, drawn again as they were drawn, and not skipped unnoticed."""
+"""The recorded outputs are few, hold no code, and their inputs are drawn as they were."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,7 +20,6 @@ STATE_SUMS = {
     'table': -0.40706240106374025,
     'n': 4.169663906097412,
 }
-PARITY_TEST = 'tests/ops/test_quadtree_parity.py::test_index_operators'
 
 
 def test_they_are_few_enough_for_a_repository():
@@ -48,17 +43,3 @@ def test_the_recipe_draws_what_was_drawn():
     shapes = dict(zip(STATE_SUMS, [(4, 3), (4,), (4,), (2, 2), (4,)]))
     sums = {key: value.double().sum().item() for key, value in make.fill_state(shapes).items()}
     assert sums == pytest.approx(STATE_SUMS, abs=1e-6)
-
-
-@pytest.mark.parametrize('ci, outcome', [('true', '2 failed'), ('', '2 skipped')])
-def test_a_missing_recording_is_a_failure_in_ci(tmp_path, ci, outcome):
-    result = subprocess.run(
-        [sys.executable, '-m', 'pytest', PARITY_TEST],
-        cwd=Path(__file__).parents[1],
-        env=os.environ | {'CI': ci, 'MMEFFVIT_GOLDENS': str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert outcome in result.stdout, result.stdout
-    assert 'the recorded reference outputs are absent' in result.stdout or not ci
-    assert result.returncode == bool(ci)
