@@ -4,7 +4,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-MAKE_SHAPES := $(BIN)/python tools/dataset_converters/make_shapes.py
+MAKE_SHAPES := $(BIN)/python demo/make_shapes.py
 
 .PHONY: help setup demo demo-segmentation demo-elastic test lint clean
 
@@ -15,7 +15,7 @@ setup:  ## Create .venv with the pinned stack, if it is not there
 	@sh tools/setup_env.sh
 
 demo: setup  ## Train and evaluate a detector on shapes, in minutes on a CPU
-	@$(BIN)/python tools/demo.py
+	@$(BIN)/python demo/run.py
 
 demo-segmentation: setup  ## Train and evaluate UperNet with SkipAt on shapes
 	@$(MAKE_SHAPES) data/shapes --tasks scenes

@@ -31,7 +31,7 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mmeffvit import ops
-from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.cli.errors import UserError, run_cli
 
 TARGETS = (80, 90, 100)
 MAX_REGISTERS = 128

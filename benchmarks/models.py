@@ -33,10 +33,11 @@ from torch import Tensor, nn
 
 from benchmarks import harness
 from benchmarks.report import Report
-from mmeffvit.analysis import Complexity, find_model, input_shape
+from mmeffvit.analysis import Complexity, input_shape
 from mmeffvit.analysis.flops import count_complexity
 from mmeffvit.analysis.models import test_time_forward
-from mmeffvit.utils.cli import UserError
+from mmeffvit.cli.errors import UserError
+from mmeffvit.models import find_model
 
 #: With their markers in drawings.
 MODES = {'eager': 'o', 'compiled': '^', 'deploy': 's'}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from mmeffvit.utils.cli import UserError
+from mmeffvit.cli.errors import UserError
 
 
 @dataclass(frozen=True)

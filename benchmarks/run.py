@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks import harness, models, profiles
 from benchmarks.harness import Result, run_case
 from benchmarks.report import Report, check_outputs
-from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.cli.errors import UserError, run_cli
 
 SUITES = Path(__file__).parent / 'suites'
 

@@ -6,7 +6,7 @@ _base_ = [
 ]
 
 # The paper has no detection: the lookup tokens of the last block are the map. Row norms because
-# images vary in size: see tools/analysis_tools/size_robustness.py. A start from weights of the
+# images vary in size: see demo/size_robustness.py. A start from weights of the
 # published form wants reuse_norm='none'.
 model = dict(
     backbone=dict(

@@ -7,7 +7,7 @@ _base_ = [
 
 # The paper has no segmentation: lookup tokens of four blocks are resized to four strides, as
 # mmseg's plain ViTs do. Row norms because sizes differ between crops and whole images: see
-# tools/analysis_tools/size_robustness.py. A start from weights of the published form wants
+# demo/size_robustness.py. A start from weights of the published form wants
 # reuse_norm='none'.
 model = dict(
     backbone=dict(

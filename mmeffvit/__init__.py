@@ -5,9 +5,10 @@ from .utils.requirements import require
 require('mmengine')
 
 from .checkpoints.protect import protect_mmengine  # noqa: E402
+from .models import get_model  # noqa: E402
 from .utils.compat import enable_config_inheritance  # noqa: E402
 from .version import __version__  # noqa: E402
-from .zoo import get_model, list_models  # noqa: E402
+from .zoo import list_models  # noqa: E402
 
 enable_config_inheritance()
 protect_mmengine()

@@ -40,13 +40,13 @@ DATASETS = Registry(
     'dataset',
     parent=_DATASETS,
     scope='mmeffvit',
-    locations=['mmeffvit.datasets', 'mmeffvit.denoising'],
+    locations=['mmeffvit.denoising'],
 )
 TRANSFORMS = Registry(
     'transform',
     parent=_TRANSFORMS,
     scope='mmeffvit',
-    locations=['mmeffvit.datasets', 'mmeffvit.denoising'],
+    locations=['mmeffvit.denoising'],
 )
 METRICS = Registry('metric', parent=_METRICS, scope='mmeffvit', locations=['mmeffvit.denoising'])
 VISUALIZERS = Registry(
@@ -63,7 +63,7 @@ STRATEGIES = Registry(
     'strategy', parent=_STRATEGIES, scope='mmeffvit', locations=['mmeffvit.engine']
 )
 
-# Nothing of ours is in these, but without a child each of them warns once per run of a denoiser.
+# These hold nothing of ours, but without child registries each warns once per run of a denoiser.
 for _root in (
     DATA_SAMPLERS,
     LOG_PROCESSORS,

@@ -1,10 +1,9 @@
-"""Models by name: all that classes of the registry list in their ``zoo``."""
+"""Names of models: classes declare theirs in ``zoo``, with the arguments that each stands for."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
+from collections.abc import Iterable
 from fnmatch import filter as matching
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .registry import MODELS
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def list_models(pattern: str = '*') -> list[str]:
-    """Names for :func:`get_model`, family by family.
+    """List the names for :func:`get_model`, family by family.
 
     Args:
         pattern (str): Shell pattern, such as ``'quadtree*'``.
@@ -22,50 +21,32 @@ def list_models(pattern: str = '*') -> list[str]:
     Returns:
         list[str]: The names that match, none if none does.
     """
-    return matching(_entries(), pattern)
+    return matching(entries(), pattern)
 
 
-def get_model(name: str, pretrained: str | Path | None = None, **options) -> nn.Module:
-    """Build a backbone or denoiser by name, without any of the frameworks.
-
-    Args:
-        name (str): One of :func:`list_models`.
-        pretrained (str | Path, optional): File or URL of weights, ``.pth`` or ``.safetensors``,
-            converted by ``tools/convert_checkpoint.py`` or trained here. Only tensors are loaded,
-            and every one must fit; norms of other ``out_indices`` may be absent or in excess.
-        **options: Arguments of the class, such as ``out_indices``.
-
-    Returns:
-        nn.Module: The model, in training mode. A backbone returns a tuple of maps, and says in
-        ``out_channels`` and ``out_strides`` which.
-
-    Raises:
-        ValueError: If there is no such model, or the weights are not its own.
-
-    Example:
-        >>> backbone = mmeffvit.get_model('quadtree_b2', out_indices=(1, 2, 3))
-        >>> features = backbone(torch.rand(1, 3, 480, 640))
-    """
-    entries = _entries()
-    if name not in entries:
-        near = ', '.join(get_close_matches(name, entries)) or 'none is near'
-        raise ValueError(
-            f'There is no model {name!r} ({near}); mmeffvit.list_models() gives all names.'
-        )
-    model_class, arguments = entries[name]
-    model = model_class(**{**arguments, **options})
-    if pretrained is not None:
-        from .checkpoints import load_weights
-
-        load_weights(model, pretrained)
-    return model
-
-
-def _entries() -> dict[str, tuple[type[nn.Module], dict]]:
-    """Name to class and arguments."""
+def entries() -> dict[str, tuple[type[nn.Module], dict]]:
+    """Map every model name to its class and the arguments that it stands for."""
     MODELS.import_from_location()
     return {
         name: (model_class, arguments)
         for model_class in MODELS.module_dict.values()
         for name, arguments in vars(model_class).get('zoo', {}).items()
     }
+
+
+def zoo_of(family: str, archs: Iterable[str]) -> dict[str, dict]:
+    """Declare one model per arch of a family: the ``zoo`` of its class."""
+    return {f'{family}_{arch}': dict(arch=arch) for arch in archs}
+
+
+def find_arch(zoo: dict[str, dict], arch: str | dict) -> dict:
+    """Return the settings of an arch by name; a dict is returned as it is.
+
+    Raises:
+        ValueError: If the zoo has no such arch.
+    """
+    if isinstance(arch, str):
+        if arch not in zoo:
+            raise ValueError(f'arch={arch!r} is not one of {", ".join(zoo)}; or pass a dict.')
+        return zoo[arch]
+    return arch

@@ -4,7 +4,7 @@ import pytest
 import torch
 from mmengine.registry import DefaultScope
 
-from mmeffvit.datasets.shapes import ShapesConfig, make_shapes
+from shapes import ShapesConfig, make_shapes
 
 SHAPES = ShapesConfig(
     num_train=8,

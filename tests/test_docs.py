@@ -27,7 +27,7 @@ WEIGHTS = {
 @pytest.fixture
 def folder(tmp_path, monkeypatch, shapes):
     """A folder as users work in: tools, configs, a little data, photographs to try."""
-    for name in ('tools', 'benchmarks', 'configs'):
+    for name in ('tools', 'benchmarks', 'configs', 'demo'):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data/shapes').symlink_to(shapes)

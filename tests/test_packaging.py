@@ -12,6 +12,9 @@ import pytest
 from mmengine.fileio import load
 
 ROOT = Path(__file__).parents[1]
+PUBLISHED = ('mmeffvit', 'configs', 'tools', 'requirements')
+#: Folders of the checkout that must stay out of the package.
+UPKEEP = ('demo', 'scripts', 'benchmarks', 'tests')
 PACKAGED = ('*.py', '*.md', 'LICENSE', 'MANIFEST.in', '*.yml', '*.toml')
 
 INHERIT = """
@@ -29,24 +32,24 @@ print(cfg.model.backbone.type)
 @pytest.fixture(scope='module')
 def source(tmp_path_factory):
     """A copy of the checkout."""
-    source = tmp_path_factory.mktemp('packaging') / 'source'
-    for name in ('mmeffvit', 'benchmarks', 'configs', 'tools', 'requirements'):
-        ignore = shutil.ignore_patterns('__pycache__')
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignore)
+    folder = tmp_path_factory.mktemp('packaging') / 'source'
+    ignore = shutil.ignore_patterns('__pycache__')
+    for name in (*PUBLISHED, *UPKEEP):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=ignore)
     for pattern in PACKAGED:
         for path in ROOT.glob(pattern):
-            shutil.copy(path, source)
-    return source
+            shutil.copy(path, folder)
+    return folder
 
 
 @pytest.fixture(scope='module')
 def site(source):
     """The content of the wheel, as pip would install it."""
-    folder = source.parent
     command = [sys.executable, '-m', 'pip', 'wheel', '--no-deps', '--no-build-isolation']
-    subprocess.run([*command, '-w', folder, source], check=True, capture_output=True)
-    (wheel,) = folder.glob('*.whl')
-    site = folder / 'site'
+    subprocess.run([*command, '-w', source.parent, source], check=True, capture_output=True)
+    (wheel,) = source.parent.glob('*.whl')
+    site = source.parent / 'site'
     zipfile.ZipFile(wheel).extractall(site)
     return site
 
@@ -69,14 +72,23 @@ def test_package_holds_nothing_else(site):
     assert not list(site.rglob('*.pyc'))
 
 
-def test_source_distribution_holds_no_benchmarks(source):
-    command = [sys.executable, 'setup.py', '-q', 'sdist', '-d', source.parent]
-    subprocess.run(command, cwd=source, check=True, capture_output=True)
-    (archive,) = source.parent.glob('*.tar.gz')
-    with tarfile.open(archive) as content:
-        parts = {part for name in content.getnames() for part in Path(name).parts}
-    assert {'mmeffvit', 'configs', 'tools'} <= parts
-    assert 'benchmarks' not in parts
+def test_package_is_for_users_alone(site):
+    """No data generator, demo, set-up or benchmark is installed."""
+    names = {path.name for path in site.rglob('*.py')}
+    assert not names & {'make_shapes.py', 'scene.py', 'setup_env.py', 'update_model_zoo.py'}
+
+
+def test_source_distribution_builds_the_same_package(source, site):
+    build = 'import setuptools.build_meta as b; print(b.build_sdist("dist"))'
+    done = subprocess.run(
+        [sys.executable, '-c', build], cwd=source, check=True, capture_output=True, text=True
+    )
+    with tarfile.open(source / 'dist' / done.stdout.split()[-1]) as archive:
+        names = {name.partition('/')[2] for name in archive.getnames()}
+    modules = {str(path) for path in relative_files(site / 'mmeffvit', '*.py')}
+    assert {f'mmeffvit/{module}' for module in modules} <= names
+    assert {'LICENSE', 'setup.py', 'requirements/runtime.txt'} <= names
+    assert not {name.partition('/')[0] for name in names} & set(UPKEEP)
 
 
 def test_configs_are_inherited_from_the_installed_package(site, tmp_path):

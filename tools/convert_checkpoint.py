@@ -17,7 +17,7 @@ from rich.console import Console
 
 from mmeffvit import __version__
 from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_weights, write_weights
-from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.cli.errors import UserError, run_cli, user_input
 
 SUFFIXES = ('.pth', '.pt', '.safetensors')
 SHOWN = 10
@@ -42,10 +42,8 @@ def main() -> None:
     args = parse_args()
     if args.dst.suffix not in SUFFIXES:
         raise UserError(f'{args.dst} must end in one of {", ".join(SUFFIXES)}.')
-    try:
+    with user_input():
         result = convert(read_weights(args.src), args.family, args.part)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     report(result, args.verbose)
     if not result.is_exact and not args.allow_partial:
         raise UserError(

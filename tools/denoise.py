@@ -10,8 +10,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from rich.progress import track
 
+from mmeffvit.cli.errors import run_cli, user_input
 from mmeffvit.denoising import Denoiser, denoise_path
-from mmeffvit.utils.cli import UserError, run_cli
 
 
 def parse_args() -> argparse.Namespace:
@@ -39,14 +39,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Denoise what can be read, then name what could not."""
     args = parse_args()
-    try:
+    with user_input():
         config = Config.fromfile(args.config)
         denoiser = Denoiser.from_config(
             config, args.checkpoint, args.device, args.tile, args.overlap
         )
         report = denoise_path(denoiser, args.source, args.out, args.side_by_side, track)
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
     return report.conclude(args.out)
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Run a trained model over images, folders, patterns and videos, and draw what it finds.
+"""Run a trained model on images, folders, patterns and videos, and draw its predictions.
 
     tools/infer.py configs/retinanet_quadtree_b2_coco.py epoch_12.pth street.jpg 'photos/**/*.jpg' \
         --out results --save-predictions
 
 Detectors, segmentors and classifiers write pictures to OUT/vis; with --save-predictions also
 OUT/preds/predictions.json (COCO's format, or the scores of the classes) or, for segmentors, a PNG
-of class indices per image. Denoisers write what they denoise to OUT.
+of class indices per image. Denoisers write denoised files to OUT.
 
 Exit code 0: all done; 1: some files could not be used, they are named; 2: nothing was tried.
 """
@@ -16,9 +16,9 @@ import argparse
 from mmengine.device import get_device
 from rich.progress import track
 
-from mmeffvit.engine.launch import read_config
+from mmeffvit.cli.errors import run_cli, user_input
 from mmeffvit.inference import infer
-from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.utils.config import read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,10 +31,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('inputs', nargs='+', help='images, videos, folders of images, patterns')
     parser.add_argument('--out', required=True, help='folder for the results')
     parser.add_argument(
-        '--save-predictions', action='store_true', help='also write what was predicted'
+        '--save-predictions', action='store_true', help='also write the predictions'
     )
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='draw detections from this score on'
+        '--score-thr', type=float, default=0.3, help='least score of a detection that is drawn'
     )
     parser.add_argument('--device', default=get_device(), help='cpu, cuda, cuda:1, ...')
     return parser.parse_args()
@@ -43,8 +43,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     """Infer what can be read, then name what could not."""
     args = parse_args()
-    config = read_config(args.config)
-    try:
+    with user_input():
+        config = read_config(args.config)
         report = infer(
             config,
             args.checkpoint,
@@ -55,8 +55,6 @@ def main() -> int:
             save_predictions=args.save_predictions,
             track=track,
         )
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
     return report.conclude(args.out)
 
 

@@ -4,16 +4,16 @@
 import argparse
 
 from mmeffvit.checkpoints import load_weights, read_weights
-from mmeffvit.engine.data_paths import check_data
-from mmeffvit.engine.launch import (
+from mmeffvit.cli.data_paths import check_data
+from mmeffvit.cli.errors import run_cli, user_input
+from mmeffvit.cli.launch import (
     add_common_arguments,
     build_runner,
     load_config,
     process_group,
 )
-from mmeffvit.engine.scopes import activate_scope
-from mmeffvit.engine.testing import enable_tta, enable_visualization, save_predictions
-from mmeffvit.utils.cli import run_cli
+from mmeffvit.cli.testing import enable_tta, enable_visualization, save_predictions
+from mmeffvit.utils.config import activate_scope
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,17 +38,18 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check what can be checked before a model is built, then test."""
     args = parse_args()
-    cfg = load_config(args)
-    scope = activate_scope(cfg)
-    weights = read_weights(args.checkpoint)
-    cfg.load_from = args.checkpoint
-    if args.show or args.show_dir:
-        enable_visualization(cfg, scope, args.show, args.show_dir, args.wait_time)
-    if args.tta:
-        enable_tta(cfg, scope)
-    if args.out:
-        save_predictions(cfg, scope, args.out)
-    check_data(cfg, ('test_dataloader',))
+    with user_input():
+        cfg = load_config(args)
+        scope = activate_scope(cfg)
+        weights = read_weights(args.checkpoint)
+        cfg.load_from = args.checkpoint
+        if args.show or args.show_dir:
+            enable_visualization(cfg, scope, args.show, args.show_dir, args.wait_time)
+        if args.tta:
+            enable_tta(cfg, scope)
+        if args.out:
+            save_predictions(cfg, scope, args.out)
+        check_data(cfg, ('test_dataloader',))
     with process_group(cfg):
         runner = build_runner(cfg)
         load_weights(runner.model, weights, args.allow_partial)

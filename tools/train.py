@@ -4,22 +4,22 @@
 import argparse
 
 from mmeffvit.checkpoints.load import partial_allowed
-from mmeffvit.engine.data_paths import check_data
-from mmeffvit.engine.launch import (
+from mmeffvit.cli.data_paths import check_data
+from mmeffvit.cli.errors import run_cli, user_input
+from mmeffvit.cli.launch import (
     add_common_arguments,
     build_runner,
     check_pretrained,
     load_config,
     process_group,
 )
-from mmeffvit.engine.scopes import activate_scope
-from mmeffvit.engine.training import (
+from mmeffvit.cli.training import (
     enable_amp,
     enable_auto_scale_lr,
     enable_resume,
     set_seed,
 )
-from mmeffvit.utils.cli import run_cli
+from mmeffvit.utils.config import activate_scope
 
 
 def parse_args() -> argparse.Namespace:
@@ -52,18 +52,19 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check what can be checked before a model is built, then train."""
     args = parse_args()
-    cfg = load_config(args)
-    activate_scope(cfg)
-    if args.seed is not None:
-        set_seed(cfg, args.seed)
-    if args.amp:
-        enable_amp(cfg)
-    if args.auto_scale_lr:
-        enable_auto_scale_lr(cfg)
-    if args.resume:
-        enable_resume(cfg, args.resume)
-    check_data(cfg, ('train_dataloader', 'val_dataloader'))
-    check_pretrained(cfg)
+    with user_input():
+        cfg = load_config(args)
+        activate_scope(cfg)
+        if args.seed is not None:
+            set_seed(cfg, args.seed)
+        if args.amp:
+            enable_amp(cfg)
+        if args.auto_scale_lr:
+            enable_auto_scale_lr(cfg)
+        if args.resume:
+            enable_resume(cfg, args.resume)
+        check_data(cfg, ('train_dataloader', 'val_dataloader'))
+        check_pretrained(cfg)
     with process_group(cfg), partial_allowed(args.allow_partial):
         build_runner(cfg).train()
 

@@ -10,8 +10,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from mmeffvit.denoising.uformer import ModulatedWindowAttention
-from mmeffvit.layers import WindowAttention
+from mmeffvit.layers import ModulatedWindowAttention, WindowAttention
 
 
 def _partition(x: Tensor, size: int) -> Tensor:

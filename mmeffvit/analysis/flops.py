@@ -37,7 +37,7 @@ def count_complexity(
     shape: Sequence[int] = (1, 3, 224, 224),
     forward: Callable[[nn.Module, Tensor], object] | None = None,
 ) -> Complexity:
-    """Count parameters and multiply-adds by running the model on meta tensors: nothing is computed.
+    """Count parameters and multiply-adds by a forward pass on meta tensors.
 
     Convolutions and matrix products are counted, those inside attention too: scaled dot-product
     attention as its matrix products, and every op of this package as its reference. The fast paths
@@ -69,7 +69,7 @@ def count_complexity(
 
 
 class _Run(nn.Module):
-    """Makes the counter name modules by their place in the model, however ``forward`` calls it."""
+    """Wrapper so that the counter names modules by their place in the model."""
 
     def __init__(self, model: nn.Module, forward: Callable[[nn.Module, Tensor], object]) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class _Run(nn.Module):
 
 
 def _by_module(model: nn.Module, counts: dict[str, dict]) -> dict[str, int]:
-    """A module whose ``forward`` was called past its hooks has no count; its children have."""
+    """Counts per module; one whose hooks were bypassed gets the sum of its children."""
     found: dict[str, int] = {}
     for name, module in reversed(list(model.named_modules())):
         if name:

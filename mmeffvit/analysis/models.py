@@ -1,18 +1,16 @@
-"""Parameters and multiply-adds of whole models, as the frameworks' users quote them."""
+"""Parameters and multiply-adds of whole models at test time."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 from mmengine.model import BaseModel
-from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
 from ..backbones.base import Backbone
-from ..zoo import get_model
+from ..models import build_model
 from .flops import Complexity, count_complexity
 
 #: The papers' input size per framework: COCO, ADE20K crops, ImageNet, denoising crops.
@@ -21,31 +19,6 @@ FALLBACK_SIZE = (256, 256)
 
 #: Proposals that reach the box head and detections that reach the mask head, as mmdet counts.
 NUM_BOXES, NUM_MASKS = 1000, 100
-
-
-def build_model(config: Config) -> nn.Module:
-    """Build a config's model in the config's scope, as a Runner would."""
-    model = config.model.copy()
-    if 'data_preprocessor' in config:
-        model.setdefault('data_preprocessor', config.data_preprocessor)
-    with DefaultScope.overwrite_default_scope(config.get('default_scope', 'mmeffvit')):
-        return MODELS.build(model)
-
-
-def find_model(name: str) -> nn.Module:
-    """Build the model that a user names.
-
-    Args:
-        name (str): A config file, or one of :func:`mmeffvit.list_models`.
-
-    Raises:
-        ValueError: If there is neither.
-    """
-    if not name.endswith('.py'):
-        return get_model(name)
-    if not Path(name).is_file():
-        raise ValueError(f'There is no config at {name}.')
-    return build_model(Config.fromfile(name))
 
 
 def default_size(model: nn.Module) -> tuple[int, int]:
@@ -77,7 +50,7 @@ def input_shape(model: nn.Module, size: Sequence[int], batch: int = 1) -> tuple[
 
 
 def count_model(model: nn.Module, size: Sequence[int] | None = None) -> Complexity:
-    """Count what :func:`test_time_forward` runs on one image of ``size``, see there."""
+    """Count parameters, and the multiply-adds of :func:`test_time_forward` on one image."""
     shape = input_shape(model, size or default_size(model))
     return count_complexity(model, shape, forward=test_time_forward)
 
@@ -97,7 +70,7 @@ def count_config(config: Config, size: Sequence[int] | None = None) -> Complexit
 
 
 def test_time_forward(model: nn.Module, inputs: Tensor) -> object:
-    """Run what a model runs on images at test time, without its post-processing.
+    """Run the forward pass of test time, without post-processing.
 
     Two-stage detectors run their heads on 1000 proposals and 100 masks, segmentors the decode head
     only, classifiers the classifier.
@@ -108,7 +81,7 @@ def test_time_forward(model: nn.Module, inputs: Tensor) -> object:
 
 
 def _two_stages(model: Any, inputs: Tensor) -> list[Tensor]:
-    """Heads see features of fixed size: which boxes there are does not change the cost."""
+    """Heads take features of fixed size, so the cost does not depend on the boxes."""
     features = model.extract_feat(inputs)
     model.rpn_head(features)
     roi_head, outputs = model.roi_head, []

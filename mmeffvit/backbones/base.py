@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.build import AttentionConfig
+from ..zoo import find_arch as find_arch
+from ..zoo import zoo_of as zoo_of
 
 
 class Backbone(BaseModule):
@@ -221,11 +223,6 @@ class Backbone(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def zoo_of(family: str, archs: Iterable[str]) -> dict[str, dict]:
-    """The ``zoo`` of a class whose models are the archs of one family."""
-    return {f'{family}_{arch}': dict(arch=arch) for arch in archs}
-
-
 def adopt_options(options: dict, *names: str) -> dict:
     """Move arguments of version 0.1 that belong to the attention layer into ``attention``.
 
@@ -248,16 +245,3 @@ def adopt_options(options: dict, *names: str) -> dict:
         )
         options['attention'] = {**moved, **(options.get('attention') or {})}
     return options
-
-
-def find_arch(zoo: dict[str, dict], arch: str | dict) -> dict:
-    """Look an arch up in a zoo; a dict is taken as it is.
-
-    Raises:
-        ValueError: If the zoo has no such arch.
-    """
-    if isinstance(arch, str):
-        if arch not in zoo:
-            raise ValueError(f'arch={arch!r} is not one of {", ".join(zoo)}; or pass a dict.')
-        return zoo[arch]
-    return arch

@@ -48,7 +48,7 @@ class LookupViT(Backbone):
         reuse_norm (str): ``'none'`` as published, or ``'row'``, which is insensitive to how many
             tokens there are. Small models trained at M/N = 1/16 to segment shapes fell from 0.251
             to 0.193 mIoU at 1/64 as published, and went from 0.288 to 0.297 with ``'row'``
-            (tools/analysis_tools/size_robustness.py, one seed): dense configs use ``'row'``.
+            (demo/size_robustness.py, one seed): dense configs use ``'row'``.
         share_mhbc (bool): One gathering, infusion and lookup MLP for all blocks.
         qkv_bias (bool): Biases of the query, key and value projections.
         drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.

@@ -1,23 +1,31 @@
-"""Restorers for images and video, with their data, losses and metrics."""
+"""Denoisers for images and video: networks, data, and what trains and applies them."""
 
-from .datasets import ClipFolder, RestorationFolder, SIDDBlocks, SIDDMedium
-from .files import denoise_path
-from .inference import Denoiser
-from .losses import CharbonnierLoss
-from .metrics import RestorationMetric, psnr, ssim
-from .restorer import RestorationPreprocessor, Restorer
-from .structures import RestorationSample
-from .tiling import run_clip, run_tiled
-from .transforms import (
+from .data import (
     AddGaussianNoise,
+    ClipFolder,
     LoadRestorationPair,
     PackRestorationInputs,
     RandomDihedral,
     RandomPatch,
     RandomTimeReversal,
+    RestorationFolder,
+    RestorationSample,
+    SIDDBlocks,
+    SIDDMedium,
 )
-from .uformer import SkipUformer, Uformer
-from .uniformer import SkipUniFormerUNet, UniFormerUNet
+from .networks import SkipUformer, SkipUniFormerUNet, Uformer, UniFormerUNet
+from .runtime import (
+    CharbonnierLoss,
+    Denoiser,
+    RestorationMetric,
+    RestorationPreprocessor,
+    Restorer,
+    denoise_path,
+    psnr,
+    run_clip,
+    run_tiled,
+    ssim,
+)
 
 __all__ = [
     'AddGaussianNoise',

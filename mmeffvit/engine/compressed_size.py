@@ -1,4 +1,4 @@
-"""Training one set of weights for several numbers of compressed tokens."""
+"""Elastic training of LookupViT: one set of weights for several numbers of compressed tokens."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class CompressedSizeHook(Hook):
-    """Draw the compressed grid of a :class:`LookupViT` anew in every training iteration.
+    """Sample the compressed grid of a :class:`LookupViT` anew in every training iteration.
 
-    The grid depends on the seed and the iteration only: it is the same on all ranks, in a run that
-    is resumed, and for the whole batch. Validation, testing and what comes after training use the
-    size of the config. The published text trains so; the uniform law is our choice.
+    The grid depends only on the seed and the iteration: it is the same on all ranks, in a resumed
+    run, and for the whole batch. Validation, testing and everything after training use the size of
+    the config. The paper trains so; sampling uniformly is our choice.
 
     Args:
-        sizes (Sequence[Sequence[int]], optional): Grids ``(h, w)`` to draw from.
+        sizes (Sequence[Sequence[int]], optional): Grids ``(h, w)`` to sample from.
         ratios (Sequence[int], optional): Instead, ratios of lookup to compressed side, for inputs
             of many sizes.
-        seed (int, optional): Seed of the draws; by default that of the run.
+        seed (int, optional): Seed of the sampling; by default that of the run.
 
     Raises:
         ValueError: Unless exactly one of ``sizes`` and ``ratios`` is given.
@@ -47,8 +47,8 @@ class CompressedSizeHook(Hook):
         self.seed = seed
 
     def before_train(self, runner: Runner) -> None:
-        """Remember the size of the config, and agree on a seed."""
-        # Runs may give each rank a seed of its own.
+        """Store the size of the config, and agree on one seed for all ranks."""
+        # With diff_rank_seed every rank has another seed.
         seeds = [runner.seed if self.seed is None else self.seed]
         broadcast_object_list(seeds)
         self.seed = seeds[0]
@@ -56,18 +56,18 @@ class CompressedSizeHook(Hook):
         self.nominal = backbone.compressed_size, backbone.compressed_ratio
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        """Draw."""
+        """Sample the grid of this iteration."""
         assert self.seed is not None
         index = np.random.default_rng([self.seed, runner.iter]).integers(len(self.choices))
         _backbone(runner).set_compressed_size(*self.choices[index])
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Go back to the size of the config; without training before, it is still set."""
+        """Restore the size of the config; without training before, it is still set."""
         if hasattr(self, 'nominal'):
             _backbone(runner).set_compressed_size(*self.nominal)
 
     def after_train(self, runner: Runner) -> None:
-        """Go back to the size of the config."""
+        """Restore the size of the config."""
         _backbone(runner).set_compressed_size(*self.nominal)
 
 

@@ -8,13 +8,13 @@ from ..registry import STRATEGIES
 
 @STRATEGIES.register_module()
 class FSDPStrategy(_FSDPStrategy):
-    """mmengine's strategy for sharded training, able to resume.
+    """mmengine's FSDP strategy, corrected so that the optimizer's state can be loaded.
 
-    mmengine calls torch with the order of arguments that it had before 2.1.
+    mmengine passes the arguments of ``optim_state_dict_to_load`` in the order of torch before 2.1.
     """
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Load this process's part of the optimizer's state.
+        """Load this rank's shard of the optimizer's state.
 
         Args:
             state_dict (dict): State of the whole optimizer, as it was saved.

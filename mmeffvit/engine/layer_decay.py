@@ -14,16 +14,16 @@ from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Layer-wise learning-rate decay for any backbone of this package, in any framework.
 
-    A parameter ``n`` layers below the top learns with ``decay_rate ** n`` times the rate. Depths
-    come from the backbone's ``get_layer_depth``; what is not the backbone has the full rate.
-    One-dimensional parameters (norms, biases, scales) are not decayed in weight.
+    The learning rate of a parameter ``n`` layers below the top is scaled by ``decay_rate ** n``.
+    Depths come from the backbone's ``get_layer_depth``; parameters outside the backbone keep the
+    full rate. One-dimensional parameters (norms, biases, scales) have no weight decay.
 
     In a config: ``optim_wrapper = dict(constructor='mmeffvit.LayerDecayOptimWrapperConstructor',
     paramwise_cfg=dict(decay_rate=0.75))``.
 
     Raises:
         ValueError: If ``decay_rate`` is missing or outside (0, 1], or the model has no backbone
-            that tells depths.
+            with ``get_layer_depth``.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:

@@ -1,10 +1,13 @@
-"""Heads of our own; one that extends a framework is registered only where it is installed."""
+"""Heads; those that extend a framework are registered only if it is installed."""
 
-from contextlib import suppress
+from ..utils.requirements import EXTRAS
 
 __all__ = []
 
-with suppress(ImportError):
+try:
     from .lookupvit import LookupViTClsHead
-
+except ModuleNotFoundError as error:
+    if (error.name or '').partition('.')[0] not in EXTRAS:  # not a missing library: a broken one
+        raise
+else:
     __all__ += ['LookupViTClsHead']

@@ -1,4 +1,4 @@
-"""Trained models over images, folders and videos.
+"""Inference with trained models on images, folders and videos.
 
 Importing this package lets the inferencers of mmdet, mmseg and mmpretrain find our models by name.
 """

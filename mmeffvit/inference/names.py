@@ -10,11 +10,14 @@ _INDEX = Path(__file__).parents[1] / '.mim' / 'model-index.yml'
 
 
 def enable_model_names() -> None:
-    """Make ``DetInferencer('retinanet_quadtree_b2_coco', weights=…)`` and its like work.
+    """Let the frameworks' inferencers find our models by name.
 
-    mmengine's inferencers look a name up in the metafiles of the framework's own package, and
-    expect weights there; ours are added to every framework's. mmpretrain has a hub for such. To be
-    called once; importing :mod:`mmeffvit.inference` does.
+    mmengine's inferencers search the metafiles of the framework's package for a name, and expect
+    weights there; our metafiles are added to every framework's, and registered in mmpretrain's
+    hub. Called once, when :mod:`mmeffvit.inference` is imported.
+
+    Example:
+        >>> DetInferencer('retinanet_quadtree_b2_coco', weights='epoch_12.pth')
     """
     of_package = BaseInferencer._get_models_from_metafile
 

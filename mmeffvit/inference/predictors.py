@@ -1,4 +1,4 @@
-"""One trained model of a framework, image by image, through the framework's own inferencer."""
+"""Predictors: trained models of each framework, applied image by image by its inferencer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ..checkpoints import load_weights, read_weights
-from ..engine.data_paths import iter_datasets
-from ..engine.scopes import activate_scope
+from ..utils.config import activate_scope, iter_datasets
 from ..utils.images import write_image
 
 #: A data sample of the framework: ``DetDataSample``, ``SegDataSample`` or ``DataSample``.
@@ -22,34 +21,40 @@ Sample = Any
 
 
 class Predictor:
-    """What the tasks share.
+    """A trained model that predicts image by image, draws and saves what it predicts.
 
-    Args:
-        config (Config): Of a model that is tested on images.
-        dataset_meta (dict): ``classes`` and, where there is one, ``palette``.
-        device (str): Where to run.
-        score_threshold (float): Detections below it are not drawn.
+    Subclasses, one per framework, take the config of a model that is tested on images, the
+    ``classes`` and ``palette`` of its dataset, and the device to run on.
+
+    Attributes:
+        model (nn.Module): The whole model.
     """
 
     model: Any
 
     def __call__(self, image: np.ndarray) -> tuple[Sample, np.ndarray]:
-        """Predict for an RGB image ``(H, W, 3)`` uint8; returns the sample and it drawn, RGB."""
+        """Predict for an RGB image ``(H, W, 3)`` uint8; returns the sample and the drawing, RGB."""
         raise NotImplementedError
 
     def keep(self, sample: Sample, source: str, frame: int | None, out: Path) -> list[Path]:
-        """Keep the prediction of an image, or of a video's frame; returns the files written."""
+        """Save or collect the prediction of an image or video frame; returns the files written."""
         raise NotImplementedError
 
     def finish(self, out: Path) -> list[Path]:
-        """Write what was kept and not written yet; returns the files."""
+        """Write the collected predictions; returns the files written."""
         return []
 
 
 class Detector(Predictor):
-    """Boxes and masks; kept as one COCO file with ``images``, ``categories``, ``annotations``.
+    """Detector: boxes and masks, saved as one COCO file of ``images`` and ``annotations``.
 
-    Its annotations are COCO results: every detection, with its score, whatever is drawn.
+    The annotations are COCO results: every detection with its score, drawn or not.
+
+    Args:
+        config (Config): Of a detector.
+        dataset_meta (dict): ``classes`` and ``palette``.
+        device (str): Where to run.
+        score_threshold (float): Detections below it are not drawn.
     """
 
     def __init__(
@@ -107,11 +112,9 @@ class Detector(Predictor):
 
 
 class Segmentor(Predictor):
-    """A class per pixel; kept as an 8-bit PNG of class indices per image."""
+    """Segmentor: a class per pixel, saved as an 8-bit PNG of class indices per image."""
 
-    def __init__(
-        self, config: Config, dataset_meta: dict, device: str, score_threshold: float
-    ) -> None:
+    def __init__(self, config: Config, dataset_meta: dict, device: str) -> None:
         from mmseg.apis import MMSegInferencer
 
         self._inferencer = MMSegInferencer(config, device=device, show_progress=False)
@@ -131,11 +134,9 @@ class Segmentor(Predictor):
 
 
 class Classifier(Predictor):
-    """Scores of the classes; kept as one JSON list."""
+    """Classifier: class scores, saved as one JSON list."""
 
-    def __init__(
-        self, config: Config, dataset_meta: dict, device: str, score_threshold: float
-    ) -> None:
+    def __init__(self, config: Config, dataset_meta: dict, device: str) -> None:
         from mmpretrain.apis import ImageClassificationInferencer
         from mmpretrain.visualization import UniversalVisualizer
 
@@ -167,9 +168,6 @@ class Classifier(Predictor):
         return [_write_json(self._kept, out)]
 
 
-_PREDICTORS = dict(mmdet=Detector, mmseg=Segmentor, mmpretrain=Classifier)
-
-
 def build_predictor(
     config: Config, checkpoint: str | Path, device: str = 'cpu', score_threshold: float = 0.3
 ) -> Predictor:
@@ -183,10 +181,12 @@ def build_predictor(
         score_threshold (float): Detections below it are not drawn.
 
     Raises:
-        UserError: If the scope is unknown, or the checkpoint is missing, damaged or would run code.
-        ValueError: If the weights are not this model's.
+        ValueError: If the scope is unknown, the checkpoint is missing, damaged or would run code,
+            or the weights are not this model's.
     """
     scope = activate_scope(config)
+    if scope == 'mmeffvit':
+        raise ValueError('This config is of a denoiser: use mmeffvit.denoising.Denoiser.')
     init_default_scope(scope)
     weights = read_weights(checkpoint)
     if 'data_preprocessor' in config:
@@ -194,13 +194,18 @@ def build_predictor(
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of missing weights; they are loaded here, strictly
         dataset_meta = _dataset_meta(config, scope, weights.meta)
-        predictor = _PREDICTORS[scope](config, dataset_meta, device, score_threshold)
+        if scope == 'mmdet':
+            predictor = Detector(config, dataset_meta, device, score_threshold)
+        elif scope == 'mmseg':
+            predictor = Segmentor(config, dataset_meta, device)
+        else:
+            predictor = Classifier(config, dataset_meta, device)
     load_weights(predictor.model, weights)
     return predictor
 
 
 def _dataset_meta(config: Config, scope: str, checkpoint_meta: dict) -> dict:
-    """Classes and palette: the checkpoint's, else the config's, else the dataset's own."""
+    """Classes and palette: of the checkpoint, else of the config, else of the dataset class."""
     dataset = next(iter_datasets(config, ('test_dataloader',)))
     dataset_class = import_module(f'{scope}.registry').DATASETS.get(dataset['type'])
     found = {

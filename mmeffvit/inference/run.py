@@ -22,11 +22,11 @@ def infer(
     save_predictions: bool = False,
     track: Callable[..., Iterable] | None = None,
 ) -> Report:
-    """Run a trained model over images and videos; what cannot be read is noted and skipped.
+    """Run a trained model on images and videos; unreadable files are reported and skipped.
 
-    Detectors, segmentors and classifiers write pictures of what they find below ``out/vis`` and,
-    on request, predictions below ``out/preds``: ``predictions.json`` in COCO's format or with the
-    scores of the classes, or a PNG of class indices per image. Denoisers write what they denoise,
+    Detectors, segmentors and classifiers write drawn predictions below ``out/vis`` and, on
+    request, predictions below ``out/preds``: ``predictions.json`` in COCO's format or with the
+    scores of the classes, or a PNG of class indices per image. Denoisers write denoised files,
     see :func:`~mmeffvit.denoising.denoise_path`.
 
     Args:
@@ -45,8 +45,7 @@ def infer(
 
     Raises:
         ValueError: If there is nothing to read, the results would replace the sources, or the
-            weights are not this model's.
-        UserError: If the config or the checkpoint cannot be used.
+            config or the checkpoint cannot be used.
     """
     inputs = Inputs(sources, out)
     if config.get('default_scope') == 'mmeffvit':

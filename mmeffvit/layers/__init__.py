@@ -15,6 +15,7 @@ from .phi import Phi, SkipAttention
 from .position import PositionEmbedding, resize_position_embedding
 from .quadtree import QuadTreeAttention
 from .slide import SlideAttention
+from .uformer import EncoderReuse, ModulatedWindowAttention
 from .window import WindowAttention
 
 __all__ = [
@@ -27,12 +28,14 @@ __all__ = [
     'DualPatchMerging',
     'DualTokenAttention',
     'DualTokenBlock',
+    'EncoderReuse',
     'LightViTAttention',
     'LightViTBlock',
     'LookupBlock',
     'LookupGather',
     'LookupInfuse',
     'Mlp',
+    'ModulatedWindowAttention',
     'PatchEmbed',
     'PatchMerging',
     'Phi',

@@ -1,4 +1,4 @@
-"""One place for what differs between distributions of the OpenMMLab libraries."""
+"""Compatibility with the original and the maintained distributions of OpenMMLab."""
 
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path

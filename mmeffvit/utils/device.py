@@ -1,7 +1,7 @@
-"""Which device a run uses, and in words why it is not the GPU.
+"""Choice of the device of a run, with the reason when it is not the GPU.
 
-Detectors call mmcv's operators (NMS, RoIAlign) on the device of the model, so a GPU serves them
-only if mmcv was built with CUDA. Only torch is imported here: the set-up script asks
+Detectors call mmcv's operators (NMS, RoIAlign) on the device of the model, so they can
+use a GPU only if mmcv was built with CUDA. Only torch is imported here: the set-up script asks
 :func:`cuda_build_obstacle` before mmcv exists.
 """
 
@@ -16,7 +16,7 @@ NVIDIA_DRIVER = Path('/proc/driver/nvidia/version')
 
 
 def cuda_build_obstacle() -> str | None:
-    """Say what keeps mmcv's CUDA operators from being built here.
+    """Find out why mmcv's CUDA operators cannot be built on this machine.
 
     Returns:
         str | None: A clause such as ``'nvcc is missing'``, or None if nothing does.

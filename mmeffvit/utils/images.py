@@ -1,4 +1,4 @@
-"""Reading and writing images: 8 and 16 bits, RGB order, truncated files found out."""
+"""Reading and writing 8- and 16-bit images in RGB order; truncated files are refused."""
 
 from __future__ import annotations
 

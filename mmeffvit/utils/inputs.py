@@ -1,4 +1,4 @@
-"""What command lines share that work through images and videos: which, where to, what became."""
+"""Input expansion, output paths and reporting, shared by the image and video tools."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .videos import CODECS, Video, is_video
 
 @dataclass
 class Report:
-    """What became of the files.
+    """Files written and sources that failed, of one run over images and videos.
 
     Attributes:
         written (list[Path]): Results.
@@ -34,12 +34,12 @@ class Report:
 
 
 class Inputs:
-    """The images and videos that a user named.
+    """Images and videos named by paths, folders and patterns, with the places of their results.
 
     Args:
         sources (Sequence[str | Path]): Images, videos, folders (every image below), or patterns
             such as ``'photos/**/*.jpg'``.
-        out (str | Path): Folder of the results; what lies below it is no source.
+        out (str | Path): Folder of the results; files below it are not taken as sources.
 
     Attributes:
         files (list[Path]): Images and videos.
@@ -70,7 +70,7 @@ class Inputs:
         return images
 
     def place(self, path: Path) -> Path:
-        """A file's place below the folder that all sources share; results have the same."""
+        """Path of a source relative to the folder that all sources share; results keep it."""
         return Path(os.path.abspath(path)).relative_to(self._root)
 
     def count_steps(self) -> int:

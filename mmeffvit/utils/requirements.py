@@ -1,4 +1,4 @@
-"""A missing library is answered with the command that installs it."""
+"""Checks for optional dependencies, with installation hints."""
 
 from importlib.util import find_spec
 
@@ -19,7 +19,7 @@ _MODULES = {'mmsegmentation': 'mmseg'}
 
 
 class MissingLibraryError(ImportError):
-    """A library that this feature needs is not installed; the message says what to install."""
+    """An optional dependency is not installed; the message has the command that installs it."""
 
 
 def require(*modules: str) -> None:
@@ -37,7 +37,7 @@ def require(*modules: str) -> None:
 
 
 def explain_import_error(error: ImportError) -> str | None:
-    """Say in one sentence what to install, if a library of ``EXTRAS`` is what is missing.
+    """Turn the error of a missing optional dependency into an installation hint.
 
     Args:
         error (ImportError): From an import, from :func:`require`, or from mmengine when a config

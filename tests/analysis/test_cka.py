@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from helpers.tool_runs import start_tool
 from mmeffvit.analysis.cka import (
     MinibatchCKA,
     cosine_similarity,
@@ -19,8 +17,6 @@ from mmeffvit.analysis.cka import (
     suggest_range,
     unbiased_hsic,
 )
-
-ROOT = Path(__file__).parents[2]
 
 
 def _features(m: int = 12) -> list[torch.Tensor]:
@@ -118,11 +114,11 @@ def test_command(tmp_path):
         "type='mmeffvit.SkipAtViT', arch=dict(embed_dims=16, depth=4, num_heads=2), "
         'skip_layers=(2,), img_size=64))\n'
     )
-    tool = ROOT / 'tools/analysis_tools/layer_similarity.py'
-    command = [sys.executable, tool, config, tmp_path / 'images', '--out', tmp_path / 'out']
+    command = ['analysis_tools/layer_similarity.py', config, tmp_path / 'images']
+    command += ['--out', tmp_path / 'out']
     options = ['--size', '64', '48', '--batch-size', '4', '--device', 'cpu']
     for extra in ([], ['--exact']):
-        done = subprocess.run([*command, *options, *extra], capture_output=True, text=True)
+        done = start_tool(*command, *options, *extra, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert 'layer 3: mean CKA' in done.stdout
         with (tmp_path / 'out/features.csv').open() as file:
@@ -130,5 +126,7 @@ def test_command(tmp_path):
         assert [row[0] for row in rows[1:]] == [f'blocks.{i}.attn' for i in range(4)]
         assert float(rows[1][1]) == 1
         assert (tmp_path / 'out/similarity.png').stat().st_size > 1000
-    bad = subprocess.run([*command, '--batch-size', '3'], capture_output=True, text=True)
+    bad = start_tool(*command, '--batch-size', '3', cwd=tmp_path)
     assert bad.returncode == 2 and 'Traceback' not in bad.stderr
+    bad = start_tool(*command[:2], tmp_path / 'no', cwd=tmp_path)
+    assert bad.returncode == 2 and 'no holds 0 images' in bad.stderr

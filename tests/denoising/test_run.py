@@ -8,7 +8,7 @@ import pytest
 from mmengine import Config
 from mmengine.runner import Runner
 
-from mmeffvit.datasets.shapes import ShapesConfig, make_shapes
+from shapes import ShapesConfig, make_shapes
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,8 +12,8 @@ import torch
 from mmengine import Config
 
 from helpers.tool_runs import ROOT, TINY_ARCH, TINY_DETECTOR, run_tool
-from mmeffvit.analysis import build_model
 from mmeffvit.inference import build_predictor
+from mmeffvit.models import build_model
 from mmeffvit.utils.images import read_image, read_upright, write_image
 from mmeffvit.utils.videos import Video, VideoWriter
 

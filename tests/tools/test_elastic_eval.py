@@ -1,9 +1,6 @@
 """One LookupViT checkpoint at several sizes: the command's figures and its mistakes."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,14 +13,10 @@ from mmengine import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import mmeffvit  # noqa: F401
+from helpers.tool_runs import ROOT, start_tool
 
-ROOT = Path(__file__).parents[2]
+TOOL = 'analysis_tools/elastic_eval.py'
 CONFIG = ROOT / 'configs' / 'lookupvit_ti_shapes.py'
-
-
-def _run(*arguments):
-    command = [sys.executable, ROOT / 'tools' / 'analysis_tools' / 'elastic_eval.py', *arguments]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
 
 
 @pytest.fixture
@@ -42,7 +35,8 @@ def test_evaluates_and_draws(tmp_path, checkpoint):
         folder.mkdir(parents=True)
         image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
         cv2.imwrite(str(folder / 'a.jpg'), image)
-    done = _run(
+    done = start_tool(
+        TOOL,
         CONFIG,
         checkpoint,
         *('--sizes', '1', '2x3', '8'),
@@ -51,6 +45,7 @@ def test_evaluates_and_draws(tmp_path, checkpoint):
         *('--json', tmp_path / 'curve.json', '--out', tmp_path / 'curve.png'),
         *('--cfg-options', 'test_dataloader.num_workers=0'),
         'test_dataloader.persistent_workers=False',
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     records = json.loads((tmp_path / 'curve.json').read_text())
@@ -68,6 +63,6 @@ def test_the_size_is_an_option_of_every_command():
     assert MODELS.build(config.model.backbone).compressed_grid((8, 8)) == (2, 3)
 
 
-def test_bad_sizes_are_usage_errors(checkpoint):
-    done = _run(CONFIG, checkpoint, '--sizes', '0')
+def test_bad_sizes_are_usage_errors(checkpoint, tmp_path):
+    done = start_tool(TOOL, CONFIG, checkpoint, '--sizes', '0', cwd=tmp_path)
     assert done.returncode == 2 and 'Traceback' not in done.stderr

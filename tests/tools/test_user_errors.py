@@ -17,7 +17,7 @@ def elsewhere(tmp_path, monkeypatch):
     ('arguments', 'message'),
     [
         (['no.py'], 'no.py does not exist'),
-        ([COCO], 'data/coco/annotations/instances_train2017.json does not exist: README.md#coco'),
+        ([COCO], 'data/coco/annotations/instances_train2017.json does not exist: get the data'),
         ([COCO, '--data-root', 'd'], 'd/annotations/instances_train2017.json does not exist'),
         ([COCO, '--cfg-options', 'data_root=d'], 'd/annotations/instances_train2017.json does'),
         ([COCO, '--resume', 'no.pth'], 'no.pth does not exist'),
@@ -56,7 +56,7 @@ def test_train_checks_pretrained_weights(monkeypatch, capsys, shapes):
     root = shapes / 'scenes'
     arguments = [config, '--data-root', root, '--cfg-options', *options]
     assert run_tool(monkeypatch, 'train.py', *arguments) == 2
-    assert 'no.pth does not exist: README.md#checkpoints' in capsys.readouterr().err
+    assert 'no.pth does not exist: give the path of converted weights' in capsys.readouterr().err
 
 
 def test_launcher_without_its_environment(monkeypatch, capsys, shapes):
@@ -82,11 +82,11 @@ def test_missing_shapes_name_their_generator(monkeypatch, capsys):
     config = ROOT / 'configs/retinanet_quadtree_b0_shapes.py'
     assert 'data/shapes' in Config.fromfile(config).data_root
     assert run_tool(monkeypatch, 'train.py', config) == 2
-    assert 'make_shapes.py' in capsys.readouterr().err
+    assert 'python demo/make_shapes.py data/shapes --tasks scenes' in capsys.readouterr().err
 
 
 def test_make_shapes(monkeypatch, capsys):
-    tool = 'dataset_converters/make_shapes.py'
+    tool = '../demo/make_shapes.py'
     small = ['--tasks', 'scenes', '--num-train', '2', '--num-val', '1', '--workers', '1']
     assert run_tool(monkeypatch, tool, 'out', *small) == 0
     assert run_tool(monkeypatch, tool, 'out', *small) == 0

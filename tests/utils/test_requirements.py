@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
+from mmeffvit.cli.errors import run_cli
 from mmeffvit.utils import requirements
-from mmeffvit.utils.cli import run_cli
 from mmeffvit.utils.requirements import MissingLibraryError, explain_import_error, require
 
 

@@ -16,15 +16,15 @@ from rich.table import Table
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import LookupViT
 from mmeffvit.checkpoints import load_weights, read_weights
-from mmeffvit.engine.data_paths import check_data
-from mmeffvit.engine.launch import (
+from mmeffvit.cli.data_paths import check_data
+from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.cli.launch import (
     add_common_arguments,
     build_runner,
     load_config,
     process_group,
 )
-from mmeffvit.engine.scopes import activate_scope
-from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.utils.config import activate_scope
 
 
 def parse_args() -> argparse.Namespace:
@@ -62,11 +62,12 @@ def _size(text: str) -> tuple[int, ...]:
 def main() -> None:
     """Evaluate, print, draw."""
     args = parse_args()
-    cfg = load_config(args)
-    activate_scope(cfg)
-    weights = read_weights(args.checkpoint)
-    cfg.load_from = args.checkpoint
-    check_data(cfg, ('test_dataloader',))
+    with user_input():
+        cfg = load_config(args)
+        activate_scope(cfg)
+        weights = read_weights(args.checkpoint)
+        cfg.load_from = args.checkpoint
+        check_data(cfg, ('test_dataloader',))
     with process_group(cfg):
         runner = build_runner(cfg)
         backbone = getattr(runner.model, 'module', runner.model).backbone

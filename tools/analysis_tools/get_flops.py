@@ -4,22 +4,19 @@
     tools/analysis_tools/get_flops.py configs/retinanet_quadtree_b2_coco.py --shape 800 1280
     tools/analysis_tools/get_flops.py quadtree_b2 --depth 3
 
-What is counted, and what runs of a model, is said in mmeffvit/analysis.
+mmeffvit.analysis documents what is counted: count_complexity, test_time_forward.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from mmeffvit.analysis import count_model, find_model
-from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.analysis import count_model
+from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.models import find_model
 
 
 def parse_args() -> argparse.Namespace:
@@ -38,10 +35,8 @@ def main() -> None:
     args = parse_args()
     if args.shape and (len(args.shape) not in (2, 3) or min(args.shape) < 1):
         raise UserError(f'--shape {args.shape} must be H W or T H W, in pixels.')
-    try:
+    with user_input():
         found = count_model(find_model(args.model), args.shape)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     table = Table('module', 'multiply-adds (G)', 'share')
     for name, macs in found.by_module.items():
         if name.count('.') < args.depth:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure how alike the attention layers of a backbone are: which of them could be skipped?
+"""Measure the similarity of the attention layers of a backbone, to choose layers to skip.
 
     tools/analysis_tools/layer_similarity.py configs/upernet_vit_s_ade20k.py images/ \
         --checkpoint vit_s.pth --out similarity
@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from mmeffvit.analysis.attention import (
     ATTENTION,
@@ -30,7 +29,6 @@ from mmeffvit.analysis.attention import (
     has_class_token,
     mean_attention,
 )
-from mmeffvit.analysis.backbones import load_backbone, normalised
 from mmeffvit.analysis.cka import (
     MIN_BATCH,
     MinibatchCKA,
@@ -38,10 +36,9 @@ from mmeffvit.analysis.cka import (
     linear_cka,
     suggest_range,
 )
-from mmeffvit.utils.cli import UserError, run_cli
-from mmeffvit.utils.images import read_upright
-
-SUFFIXES = {'.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff'}
+from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.models import load_backbone
+from mmeffvit.utils.images import list_images, read_upright
 
 
 def parse_args() -> argparse.Namespace:
@@ -51,7 +48,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', type=Path)
     parser.add_argument('images', type=Path, help='folder, searched recursively')
-    parser.add_argument('--checkpoint', help='weights of the model, or of the backbone alone')
+    parser.add_argument('--checkpoint', help='weights of the model or of its backbone')
     parser.add_argument('--out', type=Path, default=Path('similarity'))
     parser.add_argument('--size', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'))
     parser.add_argument('--batch-size', type=int, default=16, help=f'at least {MIN_BATCH}')
@@ -69,11 +66,12 @@ def main() -> None:
     args = parse_args()
     if args.batch_size < MIN_BATCH:
         raise UserError(f'--batch-size {args.batch_size} is too small; use {MIN_BATCH} or more.')
-    paths = image_paths(args.images)[: args.max_images]
+    paths = list_images(args.images)[: args.max_images]
     if len(paths) < MIN_BATCH:
-        raise UserError(f'{args.images} has {len(paths)} images; at least {MIN_BATCH} are needed.')
-    backbone, mean, std = load_backbone(args.config, args.checkpoint)
-    backbone.to(args.device)
+        raise UserError(f'{args.images} holds {len(paths)} images; {MIN_BATCH} or more are needed.')
+    with user_input():
+        backbone, normalize = load_backbone(args.config, args.checkpoint)
+        backbone.to(args.device)
     try:
         recorder = AttentionRecorder(backbone, args.layers)
     except ValueError as error:
@@ -86,7 +84,7 @@ def main() -> None:
         for batch in track(batches, 'images', console=Console(stderr=True)):
             if len(batch) < MIN_BATCH and not args.exact:
                 continue  # too few for the unbiased estimator
-            backbone(load_images(batch, args.size, mean, std).to(args.device))
+            backbone(load_images(batch, args.size, normalize).to(args.device))
             calls = {call.name: call for call in recorder.take()}
             features = [calls[name].features for name in names]
             if args.exact:
@@ -113,15 +111,10 @@ def main() -> None:
     report(cka, args.threshold)
 
 
-def image_paths(folder: Path) -> list[Path]:
-    """Images under a folder, sorted."""
-    if not folder.is_dir():
-        raise UserError(f'{folder} is not a folder; give one with images.')
-    return sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
-
-
-def load_images(paths: list[Path], size: tuple[int, int], mean: Tensor, std: Tensor) -> Tensor:
-    """Normalised RGB images ``(m, 3, H, W)`` of one size."""
+def load_images(
+    paths: list[Path], size: tuple[int, int], normalize: Callable[[np.ndarray], Tensor]
+) -> Tensor:
+    """Read images, resize them to one size and stack them to ``(m, 3, H, W)``."""
     images = []
     for path in paths:
         try:
@@ -129,7 +122,7 @@ def load_images(paths: list[Path], size: tuple[int, int], mean: Tensor, std: Ten
         except ValueError as error:
             raise UserError(f'{error} Remove it.') from None
         image = cv2.resize(image, tuple(size)[::-1], interpolation=cv2.INTER_CUBIC)
-        images.append(normalised(image, mean, std))
+        images.append(normalize(image))
     return torch.stack(images)
 
 

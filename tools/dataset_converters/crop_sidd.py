@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from mmeffvit.denoising.datasets import sidd_pairs
-from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.cli.errors import run_cli, user_input
+from mmeffvit.denoising.data.datasets import sidd_pairs
 from mmeffvit.utils.images import read_image, write_image
 
 
@@ -64,13 +64,11 @@ def crop_pairs(
 def main() -> None:
     """Cut all photos."""
     args = parse_args()
-    try:
+    with user_input():
         pairs = sidd_pairs(args.source)
         steps = crop_pairs(pairs, args.out, args.patches, args.size, args.seed)
         for _ in track(steps, description='crop SIDD', total=len(pairs)):
             pass
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 
     tools/deployment/export_onnx.py configs/quadtree_b0_imagenet.py epoch_300.pth quadtree.onnx
 
-Batch, height and width stay open. The input is what the data preprocessor hands on: normalised
+Batch, height and width are dynamic. The input is the output of the data preprocessor: normalized
 images, for denoisers images in [0, 1]. Of detectors backbone and neck are exported, of segmentors
 the logits of the head, of classifiers the scores. Without a checkpoint the weights are random.
 """
@@ -11,18 +11,15 @@ the logits of the head, of classifiers the scores. Without a checkpoint the weig
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from mmeffvit.analysis import build_model
 from mmeffvit.checkpoints import load_weights
+from mmeffvit.cli.errors import UserError, run_cli, user_input
 from mmeffvit.deployment import check_onnx, export_onnx, exportable
-from mmeffvit.engine.launch import read_config
-from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.models import build_model
+from mmeffvit.utils.config import read_config
 from mmeffvit.utils.requirements import require
 
 
@@ -41,9 +38,9 @@ def parse_args() -> argparse.Namespace:
         nargs=2,
         metavar=('H', 'W'),
         default=(150, 203),
-        help='example to trace; sides that nothing divides keep every padding (150 203)',
+        help='example to trace; odd sides keep every padding in the graph (150 203)',
     )
-    parser.add_argument('--fixed-size', action='store_true', help='for images of --shape alone')
+    parser.add_argument('--fixed-size', action='store_true', help='fix height and width to --shape')
     return parser.parse_args()
 
 
@@ -56,9 +53,9 @@ def main() -> None:
         raise UserError(f'{out} must be a file that ends in .onnx, in a folder that exists.')
     if min(args.shape) < 32:
         raise UserError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 32 pixels.')
-    config = read_config(args.config)
-    model = build_model(config)
-    try:
+    with user_input():
+        config = read_config(args.config)
+        model = build_model(config)
         if args.checkpoint:
             load_weights(model, args.checkpoint)
         frames = getattr(model.backbone, 'num_frames', None)
@@ -72,13 +69,11 @@ def main() -> None:
         inputs = [torch.randn(batch, 3, *clip, *size) for batch, *size in sizes]
         export_onnx(model, inputs[0], out, args.fixed_size)
         difference = _check(out, model, inputs)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     print(f'{out}: differs from PyTorch by at most {difference:.1e} at {sizes[0]} and {sizes[1]}')
 
 
 def _check(out: Path, model: torch.nn.Module, inputs: list[torch.Tensor]) -> float:
-    """Check the file; one that is wrong does not stay."""
+    """Check the file, and remove it if it is wrong."""
     try:
         return check_onnx(out, model, inputs)
     except ValueError:

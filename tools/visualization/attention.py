@@ -16,18 +16,15 @@ its own size unless --size is given.
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 import mmeffvit  # noqa: F401  (configs may inherit by package name)
 from mmeffvit.analysis.attention import AttentionQuery, explain_backbone
 from mmeffvit.analysis.attention.sheet import draw_sheet, image_area
-from mmeffvit.analysis.backbones import load_backbone, normalised
-from mmeffvit.utils.cli import UserError, run_cli
+from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.models import load_backbone
 from mmeffvit.utils.images import read_upright
 
 
@@ -70,7 +67,7 @@ def main() -> None:
     args = parse_args()
     if args.out.suffix != '.png':
         raise UserError(f'{args.out} must end in .png.')
-    try:
+    with user_input():
         image = read_upright(args.image)
         if args.size:
             image = cv2.resize(image, tuple(args.size)[::-1], interpolation=cv2.INTER_AREA)
@@ -78,13 +75,11 @@ def main() -> None:
         x, y = args.point or (width // 2, height // 2)
         if not (0 <= x < width and 0 <= y < height):
             raise UserError(f'--point {x} {y} is outside the image of {width}x{height} pixels.')
-        backbone, mean, std = load_backbone(args.config, args.checkpoint)
+        backbone, normalize = load_backbone(args.config, args.checkpoint)
         area = image_area(backbone, (height, width))
         query = AttentionQuery(area, (x, y), args.tokens)
-        inputs = normalised(image, mean, std)[None]
+        inputs = normalize(image)[None]
         explanations = explain_backbone(backbone, inputs, query, args.layers)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     args.out.parent.mkdir(parents=True, exist_ok=True)
     draw_sheet(image, explanations, area).savefig(args.out, dpi=120)
     for explanation in explanations:

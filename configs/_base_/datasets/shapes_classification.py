@@ -1,4 +1,4 @@
-# tools/dataset_converters/make_shapes.py data/shapes --tasks classification
+data_source = 'python demo/make_shapes.py data/shapes --tasks classification'
 dataset_type = 'CustomDataset'
 data_root = 'data/shapes/classification/'
 metainfo = dict(classes=('circle', 'rectangle', 'star', 'triangle'))

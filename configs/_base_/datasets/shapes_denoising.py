@@ -1,4 +1,4 @@
-# tools/dataset_converters/make_shapes.py data/shapes --tasks denoising
+data_source = 'python demo/make_shapes.py data/shapes --tasks denoising'
 # The clean images, with noise of sigma 30: 18.6 dB.
 dataset_type = 'RestorationFolder'
 data_root = 'data/shapes/denoising/'

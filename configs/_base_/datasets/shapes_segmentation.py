@@ -1,4 +1,4 @@
-# tools/dataset_converters/make_shapes.py data/shapes --tasks scenes
+data_source = 'python demo/make_shapes.py data/shapes --tasks scenes'
 dataset_type = 'BaseSegDataset'
 data_root = 'data/shapes/scenes/'
 metainfo = dict(

@@ -1,4 +1,4 @@
-# tools/dataset_converters/make_shapes.py data/shapes --tasks video
+data_source = 'python demo/make_shapes.py data/shapes --tasks video'
 # The clean clips, with noise of sigma 30: 18.6 dB.
 dataset_type = 'ClipFolder'
 data_root = 'data/shapes/video/'

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from ...denoising.uformer import EncoderReuse
-from ...layers import SkipAttention
+from ...layers import EncoderReuse, SkipAttention
 from .protocol import AttentionMap, explain
 
 

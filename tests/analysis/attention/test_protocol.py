@@ -6,8 +6,7 @@ from torch import nn
 
 from mmeffvit.analysis.attention import AttentionMap, AttentionQuery, explain, has_explanation
 from mmeffvit.analysis.attention.protocol import cell_size
-from mmeffvit.denoising.uformer import EncoderReuse, ModulatedWindowAttention
-from mmeffvit.layers import SoftmaxAttention
+from mmeffvit.layers import EncoderReuse, ModulatedWindowAttention, SoftmaxAttention
 from mmeffvit.registry import MODELS
 
 QUERY = AttentionQuery((8, 12), (1, 1))

@@ -10,13 +10,13 @@ from torch import nn
 from mmeffvit.analysis.attention import AttentionQuery, explain
 from mmeffvit.analysis.attention.dualtoken import broadcast_weights
 from mmeffvit.analysis.attention.slide import tap_weights
-from mmeffvit.denoising.uformer import ModulatedWindowAttention
 from mmeffvit.layers import (
     CrossShapedWindowAttention,
     DualTokenAttention,
     LightViTAttention,
     LookupGather,
     LookupInfuse,
+    ModulatedWindowAttention,
     QuadTreeAttention,
     SlideAttention,
     SoftmaxAttention,

@@ -1,0 +1,6 @@
+"""The shapes dataset: a deterministic generator of a small dataset for every task."""
+
+from .dataset import TASKS, ShapesConfig, make_shapes
+from .scene import CLASSES, PALETTE
+
+__all__ = ['CLASSES', 'PALETTE', 'TASKS', 'ShapesConfig', 'make_shapes']

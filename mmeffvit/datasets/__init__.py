@@ -1,1 +1,0 @@
-"""Data: the generator of the shapes dataset."""

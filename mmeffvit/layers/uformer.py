@@ -1,0 +1,81 @@
+"""Attention layers of Uformer (CVPR 2022) and of its decoder with SkipAt (ICLR 2024)."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from ..ops.layout import Grid
+from ..registry import MODELS
+from .carrier import Carrier
+from .phi import Phi
+from .window import WindowAttention
+
+REUSE_MODES = ('concat', 'encoder')
+
+
+@MODELS.register_module()
+class ModulatedWindowAttention(WindowAttention):
+    """Window attention with a learned table added to every window (Uformer, section 3.3).
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        *args: See :class:`WindowAttention`.
+        **kwargs: See :class:`WindowAttention`.
+    """
+
+    def __init__(self, embed_dims: int, *args, **kwargs) -> None:
+        super().__init__(embed_dims, *args, **kwargs)
+        # An embedding table in the authors' code: it keeps the unit normal of one.
+        self.modulator = nn.Parameter(torch.randn(self.window_size**2, embed_dims))
+
+    def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of windows to which the table was added."""
+        return super().project(windows + self.modulator)
+
+
+@MODELS.register_module()
+class EncoderReuse(BaseModule):
+    """Replacement of attention in a decoder block of SkipAt: Φ of an encoder block's output.
+
+    The source is the attention output ``(B, H*W, source_dims)`` of the paired encoder block, in
+    ``carrier.mixed``. The paper leaves widths and concatenation open; they are our choice, which
+    meets its FLOPs within 6 % (T) and 1 % (S, B).
+
+    Args:
+        embed_dims (int): Width of the decoder's tokens.
+        num_heads (int): Not used; part of the contract.
+        qkv_bias (bool): Not used; part of the contract.
+        source_dims (int): Width of the encoder's tokens.
+        mode (str): ``'concat'`` feeds Φ with the source and the block's normed tokens, hidden width
+            ``embed_dims``; ``'encoder'`` only with the source, hidden width ``2 * embed_dims``.
+
+    Raises:
+        ValueError: If the mode is neither.
+
+    Source: SkipAt (ICLR 2024), section 4.4.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int | None = None,
+        qkv_bias: bool = True,
+        *,
+        source_dims: int,
+        mode: str = 'concat',
+    ) -> None:
+        super().__init__()
+        if mode not in REUSE_MODES:
+            raise ValueError(f'mode={mode!r} must be one of {REUSE_MODES}.')
+        self.reads_stream = mode == 'concat'
+        if self.reads_stream:
+            self.phi = Phi(embed_dims, in_dims=source_dims + embed_dims, phi_ratio=1.0)
+        else:
+            self.phi = Phi(embed_dims, in_dims=source_dims)
+
+    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
+        """Map the carrier's tokens, and ``x`` where they are concatenated, to ``(B, H*W, C)``."""
+        source = carrier.mixed
+        return self.phi(torch.cat([source, x], -1) if self.reads_stream else source, grid)

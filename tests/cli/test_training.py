@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+
+from mmeffvit.cli.errors import UserError
+from mmeffvit.cli.training import (
+    enable_amp,
+    enable_auto_scale_lr,
+    enable_resume,
+    set_seed,
+)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A training checkpoint as mmengine writes it."""
+    history = HistoryBuffer([1.0, 2.0], [1, 1])
+    meta = dict(seed=7, epoch=1, palette=np.arange(3), score=np.float64(0.5))
+    path = tmp_path / 'epoch_1.pth'
+    weights = dict(weight=torch.ones(2))
+    hub = dict(log_scalars=dict(loss=history))
+    torch.save(dict(meta=meta, state_dict=weights, optimizer={}, message_hub=hub), path)
+    (tmp_path / 'last_checkpoint').write_text(str(path))
+    return path
+
+
+def test_resume_takes_the_seed_of_the_first_run(checkpoint):
+    cfg = Config(dict(work_dir=str(checkpoint.parent), randomness=dict(deterministic=True)))
+    enable_resume(cfg, 'auto')
+    assert (cfg.resume, cfg.load_from) == (True, str(checkpoint))
+    assert cfg.randomness == dict(deterministic=True, seed=7)
+
+
+def test_resume_keeps_a_seed_that_the_config_names(checkpoint):
+    cfg = Config(dict(work_dir='unused'))
+    set_seed(cfg, 3)
+    enable_resume(cfg, str(checkpoint))
+    assert cfg.randomness.seed == 3
+
+
+def test_resume_follows_a_work_directory_that_was_moved(checkpoint, tmp_path):
+    moved = tmp_path.with_name('moved')
+    tmp_path.rename(moved)
+    cfg = Config(dict(work_dir=str(moved)))
+    enable_resume(cfg, 'auto')
+    assert cfg.load_from == str(moved / 'epoch_1.pth')
+
+
+def test_resume_without_a_checkpoint_starts_anew(tmp_path):
+    cfg = Config(dict(work_dir=str(tmp_path)))
+    enable_resume(cfg, 'auto')
+    assert cfg.load_from is None
+    with pytest.raises(ValueError, match='does not exist'):
+        enable_resume(cfg, str(tmp_path / 'no.pth'))
+
+
+def test_bare_weights_cannot_be_resumed(tmp_path):
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict={}), path)
+    with pytest.raises(UserError, match='load_from='):
+        enable_resume(Config(dict(work_dir='x')), str(path))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='needs a machine without accelerator')
+def test_amp_needs_an_accelerator():
+    with pytest.raises(UserError, match='--amp'):
+        enable_amp(Config(dict(optim_wrapper=dict(type='OptimWrapper'))))
+
+
+def test_amp_config(monkeypatch):
+    monkeypatch.setattr('mmeffvit.cli.training.get_device', lambda: 'cuda')
+    cfg = Config(dict(optim_wrapper=dict(type='OptimWrapper')))
+    enable_amp(cfg)
+    assert cfg.optim_wrapper == dict(type='AmpOptimWrapper', loss_scale='dynamic')
+    with pytest.raises(UserError, match='ApexOptimWrapper'):
+        enable_amp(Config(dict(optim_wrapper=dict(type='ApexOptimWrapper'))))
+
+
+def test_auto_scale_lr():
+    cfg = Config(dict(auto_scale_lr=dict(base_batch_size=16)))
+    enable_auto_scale_lr(cfg)
+    assert cfg.auto_scale_lr.enable
+    with pytest.raises(UserError, match='base_batch_size'):
+        enable_auto_scale_lr(Config(dict()))

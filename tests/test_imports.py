@@ -1,0 +1,53 @@
+"""Data flows one way: a room of the package imports only from those below it."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / 'mmeffvit'
+#: What a room may import beside itself and the modules that all may import.
+BELOW = {
+    'ops': set(),
+    'layers': {'ops'},
+    'backbones': {'ops', 'layers'},
+    'necks': {'ops', 'layers'},
+    'heads': {'ops', 'layers'},
+    'checkpoints': {'ops', 'layers'},
+    'engine': {'checkpoints'},
+    'denoising': {'ops', 'layers', 'models', 'engine', 'checkpoints'},
+    'inference': {'denoising', 'models', 'engine', 'checkpoints'},
+    'deployment': set(),
+    'analysis': {'ops', 'layers', 'backbones', 'models'},
+    'models': {'checkpoints', 'engine'},
+    'utils': set(),
+    'cli': {'engine', 'models', 'checkpoints'},
+}
+SHARED = {'registry', 'zoo', 'utils', 'version'}
+
+
+def imported_rooms(path: Path) -> set[str]:
+    """Rooms of the package that a module imports, by relative imports."""
+    parts = path.relative_to(PACKAGE).with_suffix('').parts
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == len(parts):
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            rooms |= {name.partition('.')[0] for name in names}
+    return rooms
+
+
+@pytest.mark.parametrize('room', sorted(BELOW))
+def test_room(room):
+    paths = [*(PACKAGE / room).rglob('*.py'), *PACKAGE.glob(f'{room}.py')]
+    assert paths
+    for path in paths:
+        above = imported_rooms(path) - BELOW[room] - SHARED - {room}
+        assert not above, f'{path.relative_to(PACKAGE)} imports {", ".join(sorted(above))}'
+
+
+def test_every_room_has_its_place():
+    found = {path.stem for path in PACKAGE.iterdir() if path.suffix == '.py' or path.is_dir()}
+    assert {name for name in found if name[0] not in '._'} == set(BELOW) | SHARED
