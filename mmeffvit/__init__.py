@@ -4,6 +4,7 @@ from .utils.requirements import require
 
 require('mmengine')
 
+from . import engine  # noqa: E402, F401  (its CheckpointHook takes the place of mmengine's)
 from .checkpoints.protect import protect_mmengine  # noqa: E402
 from .models import get_model  # noqa: E402
 from .utils.compat import enable_config_inheritance  # noqa: E402

@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
+from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.logging import print_log
 from mmengine.runner import checkpoint as original
 from torch import Tensor, nn
 
+from . import write
 from .inspection import CheckpointError
+from .latest import find_latest_checkpoint
 from .load import fill, insist
 from .read import read_checkpoint, unwrap
 
@@ -23,10 +26,15 @@ def protect_mmengine() -> None:
     mmengine's fork reads a file that ``weights_only`` refuses again without it, and the original
     never asks for it before PyTorch 2.6. The loaders of all address schemes are replaced, wherever
     they have been imported to, with what they are made of; so is the function that fills models,
-    by one that refuses another model's weights and says what it filled. Schemes that users
+    by one that refuses another model's weights and says what it filled; the function that saves,
+    by one that leaves whole files only; and the one that finds what to resume. Schemes that users
     registered are theirs. Importing ``mmeffvit`` calls this once.
     """
-    replaced = {load_state_dict.__name__: load_state_dict}
+    replaced = {
+        'find_latest_checkpoint': find_latest_checkpoint,
+        'load_state_dict': load_state_dict,
+        'save_checkpoint': _saving(original.save_checkpoint),
+    }
     for name, loader in vars(original).items():
         if name.startswith('load_from_') and callable(loader):
             replaced[name] = _safe(loader)
@@ -54,6 +62,25 @@ def _safe(loader: Callable) -> Callable:
         return load_checkpoint(filename, kwargs.get('map_location', map_location))
 
     return load
+
+
+def _saving(remote: Callable) -> Callable:
+    @wraps(remote)
+    def save_checkpoint(
+        checkpoint: dict,
+        filename: str,
+        file_client_args: dict | None = None,
+        backend_args: dict | None = None,
+    ) -> None:
+        local = file_client_args is None and isinstance(
+            get_file_backend(filename, backend_args=backend_args), LocalBackend
+        )
+        if local:
+            write.save_checkpoint(checkpoint, filename)
+        else:
+            remote(checkpoint, filename, file_client_args, backend_args)
+
+    return save_checkpoint
 
 
 def load_checkpoint(source: Any, map_location: Any = None) -> Any:

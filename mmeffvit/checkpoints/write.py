@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..utils.atomic import atomic
+from .inspection import CheckpointError
 
 
 def write_weights(state: Mapping[str, Tensor], path: str | Path, meta: dict) -> None:
@@ -19,7 +22,7 @@ def write_weights(state: Mapping[str, Tensor], path: str | Path, meta: dict) -> 
         path (str | Path): The file; its suffix decides.
         meta (dict): What to note beside them, JSON-like.
     """
-    with atomic(path, sync=True) as partial:
+    with _written(path) as partial:
         if partial.suffix == '.safetensors':
             # The format knows no shared storage, and heads of public detectors share weights.
             contiguous = torch.contiguous_format
@@ -27,3 +30,28 @@ def write_weights(state: Mapping[str, Tensor], path: str | Path, meta: dict) -> 
             save_file(tensors, partial, metadata={'meta': json.dumps(meta)})
         else:
             torch.save(dict(state_dict=dict(state), meta=meta), partial)
+
+
+def save_checkpoint(checkpoint: Mapping, path: str | Path) -> None:
+    """Write a training checkpoint, whole or not at all.
+
+    Args:
+        checkpoint (Mapping): What to save.
+        path (str | Path): A local file.
+
+    Raises:
+        CheckpointError: If it cannot be written, on a full disk for one; what was there stays.
+    """
+    with _written(path) as partial:
+        torch.save(checkpoint, partial)
+
+
+@contextmanager
+def _written(path: str | Path) -> Iterator[Path]:
+    try:
+        with atomic(path, sync=True) as partial:
+            yield partial
+    except (OSError, RuntimeError, SafetensorError) as error:  # PyTorch's writer is C++
+        raise CheckpointError(
+            f'{path} cannot be written, is the disk full? ({str(error).splitlines()[0]})'
+        ) from error
