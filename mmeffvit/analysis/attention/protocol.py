@@ -109,14 +109,15 @@ def explain(layer: nn.Module, *args, query: AttentionQuery, **kwargs) -> list[At
         list[AttentionMap]: None for a layer that reuses the attention of an earlier one.
 
     Raises:
-        TypeError: If the layer can not be explained.
+        TypeError: If there is neither a registered function nor a method.
     """
-    if not hasattr(layer, 'explain'):
+    method = getattr(layer, 'explain', None)
+    if method is None:
         raise TypeError(
             f'{type(layer).__name__} has no explanation; register a function with '
             '@mmeffvit.analysis.attention.explain.register, see docs/custom_attention.md.'
         )
-    return layer.explain(*args, query=query, **kwargs)
+    return method(*args, query=query, **kwargs)
 
 
 def has_explanation(layer: nn.Module) -> bool:

@@ -28,7 +28,7 @@ def explain_quadtree(
     row, column = query.cell(grid)
     cells = torch.arange(padded_grid[0] * padded_grid[1], device=x.device).view(1, -1, 1)
     cells = to_quad(cells, padded_grid, halvings).flatten()
-    node = (cells == row * padded_grid[1] + column).nonzero().item()
+    node = int((cells == row * padded_grid[1] + column).nonzero())
     # Queries of the point's branch of the tree only.
     root = node >> 2 * halvings
     branch = [q[:, :, root << 2 * i : root + 1 << 2 * i] for i, q in enumerate(pyramids.queries)]
@@ -70,19 +70,23 @@ def select_keys(
         is the softmax weight among the level's candidates, for kind ``'A'`` times the parent's.
     """
     B, num_heads, _, D = queries[0].shape
-    index = score = None
-    levels = []
+    levels: list[tuple[Tensor, Tensor]] = []
     with without_autocast(queries[0]):
         for level, (q, k) in enumerate(zip(queries, keys)):
             q, k = (accurate(x).flatten(0, 1) for x in (q, k))
             mask = None if key_masks is None else mask_per_head(key_masks[level], B, num_heads)
             topk = k.shape[1] if level == len(queries) - 1 else topks[level]
             if level == 0:
-                _, index, score = coarsest_level(q, k, k, mask, scale=D**-0.5, topk=topk, kind=kind)
+                _, index, score = coarsest_level(q, k, k, mask, D**-0.5, topk, kind)
             else:
+                index, score = levels[-1]
                 parents = score if kind == 'A' else None
                 _, index, score = quadtree_fine(
                     q, k, k, index, parents, mask, scale=D**-0.5, topk=topk
                 )
-            levels.append(tuple(x.unflatten(0, (B, num_heads)) for x in (index, score)))
-    return levels
+            assert index is not None and score is not None  # as topk is not 0
+            levels.append((index, score))
+    return [
+        (index.unflatten(0, (B, num_heads)), score.unflatten(0, (B, num_heads)))
+        for index, score in levels
+    ]

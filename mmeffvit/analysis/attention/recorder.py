@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -27,14 +27,14 @@ class LayerCall:
         layer (nn.Module): The layer.
         args (tuple): Positional arguments of its ``forward``.
         kwargs (dict): Keyword arguments of its ``forward``.
-        output (object): What it returned.
+        output (Tensor | tuple): What it returned.
     """
 
     name: str
     layer: nn.Module
     args: tuple
     kwargs: dict
-    output: object = None
+    output: Any = None
 
     @property
     def features(self) -> Tensor:
@@ -179,20 +179,16 @@ def mean_attention(call: LayerCall, class_token: bool, heads: str = 'mean') -> T
         Tensor, optional: ``(B, heads or 1, N)``; None for layers of other attention.
     """
     layer, x = call.layer, call.args[0]
+    qkv, num_heads = getattr(layer, 'qkv', None), getattr(layer, 'num_heads', None)
     if isinstance(layer, SoftmaxAttention):
         q, k, _ = layer.project(x)
-    elif _has_fused_projection(layer) and not has_explanation(layer):
-        qkv = layer.qkv(x).unflatten(-1, (3, layer.num_heads, -1))
-        q, k, _ = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    elif isinstance(qkv, nn.Linear) and num_heads and not has_explanation(layer):
+        q, k, _ = qkv(x).unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
     else:
         return None
     weights = softmax_weights(q[:, :, :1] if class_token else q, k).mean(2)
     weights = weights[..., 1:] if class_token else weights
     return (weights.mean(1, keepdim=True) if heads == 'mean' else weights).detach()
-
-
-def _has_fused_projection(layer: nn.Module) -> bool:
-    return isinstance(getattr(layer, 'qkv', None), nn.Linear) and hasattr(layer, 'num_heads')
 
 
 def has_class_token(backbone: nn.Module) -> bool:

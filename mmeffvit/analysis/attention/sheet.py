@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import nn
 
+from ...ops.layout import divide_up
 from .protocol import AttentionMap, cell_size
 from .recorder import LayerExplanation
 
@@ -19,7 +20,8 @@ _PANEL = 2.4  # inches
 def image_area(backbone: nn.Module, size: tuple[int, int]) -> tuple[int, int]:
     """Return the ``(H, W)`` that a backbone's grids cover: denoisers pad to ``size_divisor``."""
     divisor = getattr(backbone, 'size_divisor', 1)
-    return tuple(-(-side // divisor) * divisor for side in size)
+    height, width = (divide_up(side, divisor) * divisor for side in size)
+    return height, width
 
 
 def draw_sheet(

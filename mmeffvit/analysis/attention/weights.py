@@ -58,7 +58,7 @@ def find_cell(numbers: Tensor, index: int) -> tuple[int, int]:
         tuple[int, int]: Its window and its place there.
     """
     found = (numbers == index + 1).nonzero()
-    return found[0, 0].item(), found[0, 1].item()
+    return int(found[0, 0]), int(found[0, 1])
 
 
 def scatter_window(weights: Tensor, numbers: Tensor, grid: Grid) -> Tensor:
