@@ -12,7 +12,7 @@ help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## Create .venv with the pinned stack, if it is not there
-	@sh tools/setup_env.sh
+	@sh scripts/setup_env.sh
 
 demo: setup  ## Train and evaluate a detector on shapes, in minutes on a CPU
 	@$(BIN)/python demo/run.py

@@ -16,14 +16,14 @@ BELOW = {
     'necks': {'ops', 'layers'},
     'heads': {'ops', 'layers'},
     'checkpoints': {'ops', 'layers'},
-    'engine': {'checkpoints'},
-    'denoising': {'ops', 'layers', 'models', 'engine', 'checkpoints'},
-    'inference': {'denoising', 'models', 'engine', 'checkpoints'},
+    'engine': {'backbones'},
+    'denoising': {'ops', 'layers', 'models', 'checkpoints'},
+    'inference': {'denoising', 'models', 'checkpoints'},
     'deployment': set(),
     'analysis': {'ops', 'layers', 'backbones', 'models'},
-    'models': {'checkpoints', 'engine'},
+    'models': {'checkpoints'},
     'utils': set(),
-    'cli': {'engine', 'models', 'checkpoints'},
+    'cli': {'checkpoints'},
 }
 SHARED = {'registry', 'zoo', 'utils', 'version'}
 

@@ -17,8 +17,8 @@ def project(tmp_path):
     """A copy of what the set-up reads, in a folder with a space in its name."""
     root = tmp_path / 'a project'
     shutil.copytree(REPOSITORY / 'requirements', root / 'requirements')
-    (root / 'tools').mkdir()
-    for name in ('setup.py', 'tools/setup_env.sh', 'tools/setup_env.py'):
+    (root / 'scripts').mkdir()
+    for name in ('setup.py', 'scripts/setup_env.sh', 'scripts/setup_env.py'):
         shutil.copy(REPOSITORY / name, root / name)
     return root
 
@@ -26,7 +26,7 @@ def project(tmp_path):
 @pytest.fixture
 def setup_env(project):
     """The set-up script as a module, working on the copy."""
-    spec = importlib.util.spec_from_file_location('setup_env', project / 'tools/setup_env.py')
+    spec = importlib.util.spec_from_file_location('setup_env', project / 'scripts/setup_env.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.LOG.parent.mkdir()
@@ -43,7 +43,7 @@ def run_script(project, commands, **environment):
         (folder / name).write_text(f'#!/bin/sh\nexec {target} "$@"\n')
         (folder / name).chmod(0o755)
     return subprocess.run(
-        [shutil.which('sh'), project / 'tools/setup_env.sh'],
+        [shutil.which('sh'), project / 'scripts/setup_env.sh'],
         env={'PATH': str(folder), **environment},
         capture_output=True,
         text=True,
