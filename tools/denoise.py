@@ -10,7 +10,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from rich.progress import track
 
-from mmeffvit.cli.errors import run_cli, user_input
+from mmeffvit.checkpoints import partial_allowed
+from mmeffvit.cli.errors import add_allow_partial, run_cli, user_input
 from mmeffvit.denoising import Denoiser, denoise_path
 
 
@@ -33,13 +34,14 @@ def parse_args() -> argparse.Namespace:
         '--tile', type=int, help="side of a tile instead of the config's; 0 for whole images"
     )
     parser.add_argument('--overlap', type=int, help="overlap of tiles instead of the config's")
+    add_allow_partial(parser)
     return parser.parse_args()
 
 
 def main() -> int:
     """Denoise what can be read, then name what could not."""
     args = parse_args()
-    with user_input():
+    with user_input(), partial_allowed(args.allow_partial):
         config = Config.fromfile(args.config)
         denoiser = Denoiser.from_config(
             config, args.checkpoint, args.device, args.tile, args.overlap

@@ -16,7 +16,8 @@ import argparse
 from mmengine.device import get_device
 from rich.progress import track
 
-from mmeffvit.cli.errors import run_cli, user_input
+from mmeffvit.checkpoints import partial_allowed
+from mmeffvit.cli.errors import add_allow_partial, run_cli, user_input
 from mmeffvit.inference import infer
 from mmeffvit.utils.config import read_config
 
@@ -37,13 +38,14 @@ def parse_args() -> argparse.Namespace:
         '--score-thr', type=float, default=0.3, help='least score of a detection that is drawn'
     )
     parser.add_argument('--device', default=get_device(), help='cpu, cuda, cuda:1, ...')
+    add_allow_partial(parser)
     return parser.parse_args()
 
 
 def main() -> int:
     """Infer what can be read, then name what could not."""
     args = parse_args()
-    with user_input():
+    with user_input(), partial_allowed(args.allow_partial):
         config = read_config(args.config)
         report = infer(
             config,

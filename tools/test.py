@@ -3,9 +3,9 @@
 
 import argparse
 
-from mmeffvit.checkpoints import load_weights, read_weights
+from mmeffvit.checkpoints import load_weights, partial_allowed
 from mmeffvit.cli.data_paths import check_data
-from mmeffvit.cli.errors import run_cli, user_input
+from mmeffvit.cli.errors import add_allow_partial, run_cli, user_input
 from mmeffvit.cli.launch import (
     add_common_arguments,
     build_runner,
@@ -13,6 +13,7 @@ from mmeffvit.cli.launch import (
     process_group,
 )
 from mmeffvit.cli.testing import enable_tta, enable_visualization, save_predictions
+from mmeffvit.models import build_model
 from mmeffvit.utils.config import activate_scope
 
 
@@ -21,9 +22,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='its weights: a file or a URL')
-    parser.add_argument(
-        '--allow-partial', action='store_true', help='load what fits of weights that do not'
-    )
+    add_allow_partial(parser)
     parser.add_argument(
         '--out', help='keep the predictions in this .pkl file (mmseg: in this folder)'
     )
@@ -41,7 +40,7 @@ def main() -> None:
     with user_input():
         cfg = load_config(args)
         scope = activate_scope(cfg)
-        weights = read_weights(args.checkpoint)
+        loaded = load_weights(build_model(cfg), args.checkpoint, args.allow_partial)
         cfg.load_from = args.checkpoint
         if args.show or args.show_dir:
             enable_visualization(cfg, scope, args.show, args.show_dir, args.wait_time)
@@ -50,10 +49,8 @@ def main() -> None:
         if args.out:
             save_predictions(cfg, scope, args.out)
         check_data(cfg, ('test_dataloader',))
-    with process_group(cfg):
-        runner = build_runner(cfg)
-        load_weights(runner.model, weights, args.allow_partial)
-        runner.test()
+    with process_group(cfg), partial_allowed(args.allow_partial):
+        build_runner(cfg, [f'{loaded}.']).test()
 
 
 if __name__ == '__main__':

@@ -3,20 +3,22 @@
 
 import argparse
 
-from mmeffvit.checkpoints.load import partial_allowed
+from mmeffvit.checkpoints import partial_allowed
 from mmeffvit.cli.data_paths import check_data
 from mmeffvit.cli.errors import run_cli, user_input
 from mmeffvit.cli.launch import (
     add_common_arguments,
     build_runner,
-    check_pretrained,
     load_config,
     process_group,
 )
 from mmeffvit.cli.training import (
+    check_resumable,
     enable_amp,
     enable_auto_scale_lr,
+    enable_finite_loss,
     enable_resume,
+    preview_weights,
     set_seed,
 )
 from mmeffvit.utils.config import activate_scope
@@ -45,6 +47,9 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='start from what fits of weights of which less than half does',
     )
+    parser.add_argument(
+        '--ignore-nonfinite', action='store_true', help='go on when the loss is NaN or infinite'
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -61,12 +66,16 @@ def main() -> None:
             enable_amp(cfg)
         if args.auto_scale_lr:
             enable_auto_scale_lr(cfg)
-        if args.resume:
-            enable_resume(cfg, args.resume)
+        resumed = enable_resume(cfg, args.resume) if args.resume else None
+        if not args.ignore_nonfinite:
+            enable_finite_loss(cfg)
         check_data(cfg, ('train_dataloader', 'val_dataloader'))
-        check_pretrained(cfg)
     with process_group(cfg), partial_allowed(args.allow_partial):
-        build_runner(cfg).train()
+        notes = preview_weights(cfg)
+        runner = build_runner(cfg, notes)
+        if resumed is not None:
+            check_resumable(runner.model, resumed)
+        runner.train()
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 from .convert import FAMILIES, PARTS, convert
 from .inspection import CheckpointError
 from .keymap import Conversion, Drop, KeyMap, Rename
-from .load import Loaded, load_weights
+from .load import Loaded, load_weights, partial_allowed
 from .read import Weights, read_checkpoint, read_weights
 from .write import write_weights
 
@@ -19,6 +19,7 @@ __all__ = [
     'Weights',
     'convert',
     'load_weights',
+    'partial_allowed',
     'read_checkpoint',
     'read_weights',
     'write_weights',

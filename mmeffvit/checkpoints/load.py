@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ _MISMATCH = re.compile(
     r'the shape in current model is torch\.Size\((.*)\)'
 )
 _insisted: ContextVar[bool] = ContextVar('insisted', default=False)
+#: Says of every load what it filled; command lines show it, Python shows its warnings.
+LOGGER = logging.getLogger('mmeffvit')
 
 
 @dataclass
@@ -57,6 +60,11 @@ class Loaded:
     def is_exact(self) -> bool:
         """Whether every tensor of both is accounted for."""
         return not (self.missing or self.unexpected or self.mismatched)
+
+    @property
+    def level(self) -> int:
+        """The level at which a log says it."""
+        return logging.INFO if self.is_exact else logging.WARNING
 
     @property
     def is_plausible(self) -> bool:
@@ -100,7 +108,8 @@ def load_weights(
         source (str | Path | Weights): See :func:`read_weights`; weights of the model itself, of
             a detector, segmentor, classifier or restorer that has it as ``backbone``, or of the
             model's own backbone where it has nothing else to fill.
-        allow_partial (bool): Load what fits where some does not.
+        allow_partial (bool): Load what fits where some does not; also inside
+            :func:`partial_allowed`.
 
     Returns:
         Loaded: What was loaded.
@@ -111,7 +120,9 @@ def load_weights(
     """
     weights = source if isinstance(source, Weights) else read_weights(source)
     loaded = fill(model, weights, weights.source)
+    allow_partial = allow_partial or _insisted.get()
     if loaded.is_exact or (allow_partial and loaded.filled):
+        LOGGER.log(loaded.level, '%s.', loaded)
         return loaded
     remedy = '' if allow_partial or not loaded.filled else '; --allow-partial loads what fits'
     raise CheckpointError(
@@ -209,7 +220,7 @@ def _load(
 
 @contextmanager
 def partial_allowed(allowed: bool = True) -> Iterator[None]:
-    """Let what does not fit at all pass, in loads that mmengine starts."""
+    """Load what fits of weights that do not, in every load inside."""
     token = _insisted.set(allowed)
     try:
         yield

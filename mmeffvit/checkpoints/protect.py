@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -116,5 +115,4 @@ def load_state_dict(
     insist(loaded)
     if strict and not loaded.is_exact:
         raise CheckpointError(f'strict loading: {loaded}.')
-    level = logging.INFO if loaded.is_exact else logging.WARNING
-    print_log(f'{loaded}.', logger, level)
+    print_log(f'{loaded}.', logger, loaded.level)

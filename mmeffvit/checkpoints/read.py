@@ -43,6 +43,18 @@ class Weights(dict[str, Tensor]):
         self.source = source
         self.meta = meta or {}
 
+    def part(self, prefix: str) -> Weights:
+        """The weights under a prefix, without it.
+
+        Raises:
+            CheckpointError: If there are none.
+        """
+        start = prefix.rstrip('.') + '.'
+        inner = {k.removeprefix(start): v for k, v in self.items() if k.startswith(start)}
+        if not inner:
+            raise CheckpointError(f'{self.source} has no weights under {start!r}.')
+        return Weights(inner, self.source, self.meta)
+
 
 def read_weights(source: str | Path) -> Weights:
     """Read the weights of a checkpoint.

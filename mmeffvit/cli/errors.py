@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..checkpoints import CheckpointError
+from ..checkpoints.load import LOGGER
+from ..engine.checkpoint import NonFiniteError
 from ..utils.requirements import explain_import_error
 
 
@@ -42,9 +46,10 @@ def user_input() -> Iterator[None]:
 def run_cli(main: Callable[[], int | None]) -> None:
     """Run a command line and exit with its status.
 
-    A :class:`UserError`, a checkpoint that cannot be used, or an OpenMMLab library that is not
-    installed, becomes one line on stderr and exit code 2, without a traceback; any other exception
-    is a bug and keeps its traceback.
+    A :class:`UserError`, a checkpoint that cannot be used, a loss that is not finite, or an
+    OpenMMLab library that is not installed, becomes one line on stderr and exit code 2, without a
+    traceback; any other exception is a bug and keeps its traceback. What is loaded from
+    checkpoints is said on stderr.
 
     Args:
         main (Callable): The command, without arguments; returns an exit code or None for 0.
@@ -56,16 +61,28 @@ def run_cli(main: Callable[[], int | None]) -> None:
         >>> if __name__ == '__main__':
         ...     run_cli(main)
     """
+    LOGGER.setLevel(logging.INFO)
+    handler = logging.StreamHandler()
+    LOGGER.addHandler(handler)
     try:
         code = main()
-    except (UserError, CheckpointError) as error:
+    except (UserError, CheckpointError, NonFiniteError) as error:
         code = _complain(str(error))
     except ImportError as error:
         advice = explain_import_error(error)
         if advice is None:
             raise
         code = _complain(advice)
+    finally:
+        LOGGER.removeHandler(handler)
     sys.exit(code or 0)
+
+
+def add_allow_partial(parser: argparse.ArgumentParser) -> None:
+    """Add the option for :func:`mmeffvit.checkpoints.partial_allowed`."""
+    parser.add_argument(
+        '--allow-partial', action='store_true', help='load what fits of weights that do not'
+    )
 
 
 def _complain(message: str) -> int:

@@ -3,7 +3,7 @@
 import argparse
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -91,30 +91,6 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
-def check_pretrained(cfg: Config) -> None:
-    """Check that the local weights that a run starts from exist.
-
-    Raises:
-        UserError: Names the first file that is missing.
-    """
-    for path in _checkpoints(cfg.get('model')):
-        if '://' not in path and not Path(path).is_file():
-            raise UserError(
-                f'{path} does not exist: give the path of converted weights; '
-                'tools/convert_checkpoint.py converts those of public code.'
-            )
-
-
-def _checkpoints(node) -> list[str]:
-    if isinstance(node, dict):
-        init = node.get('init_cfg')
-        here = [init['checkpoint']] if isinstance(init, dict) and 'checkpoint' in init else []
-        return here + [path for value in node.values() for path in _checkpoints(value)]
-    if isinstance(node, (list, tuple)):
-        return [path for value in node for path in _checkpoints(value)]
-    return []
-
-
 @contextmanager
 def process_group(cfg: Config) -> Iterator[None]:
     """Set up and tear down the process group of ``cfg.launcher``, with or without an accelerator.
@@ -152,6 +128,21 @@ def process_group(cfg: Config) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-def build_runner(cfg: Config) -> Runner:
-    """Build the runner of a config: its ``runner_type`` if it has one, else mmengine's."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+def build_runner(cfg: Config, notes: Sequence[str] = ()) -> Runner:
+    """Build the runner of a config: its ``runner_type`` if it has one, else mmengine's.
+
+    Args:
+        cfg (Config): The config.
+        notes (Sequence[str]): First lines of the log of mmengine's own runner, which starts with
+            hundreds of lines of environment and config.
+    """
+    if 'runner_type' in cfg:
+        return RUNNERS.build(cfg)
+
+    class NotedRunner(Runner):
+        def _log_env(self, env_cfg: dict) -> None:
+            for note in notes:
+                self.logger.info(note)
+            super()._log_env(env_cfg)
+
+    return NotedRunner.from_cfg(cfg)

@@ -1,12 +1,16 @@
 """Options of ``tools/train.py``, applied to a config."""
 
-import os
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
+from mmengine.model import PretrainedInit
+from torch import nn
 
-from ..checkpoints import read_checkpoint
+from ..checkpoints import Weights, read_checkpoint, read_weights
+from ..checkpoints.latest import find_latest_checkpoint
+from ..checkpoints.load import LOGGER, fill, insist
+from ..models import build_model
 from .errors import UserError
 
 
@@ -44,7 +48,7 @@ def set_seed(cfg: Config, seed: int) -> None:
     cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
 
 
-def enable_resume(cfg: Config, checkpoint: str) -> None:
+def enable_resume(cfg: Config, checkpoint: str) -> Weights | None:
     """Resume a run from a checkpoint.
 
     mmengine restores weights, optimizer, schedule, averaged weights and counters, but draws a new
@@ -53,32 +57,97 @@ def enable_resume(cfg: Config, checkpoint: str) -> None:
 
     Args:
         cfg (Config): Its ``work_dir`` is set.
-        checkpoint (str): A path, or ``'auto'`` for the last checkpoint of the work directory, if
-            there is one.
+        checkpoint (str): A path or URL, or ``'auto'`` for the newest checkpoint of the work
+            directory that can be read, if there is any.
+
+    Returns:
+        Weights | None: Those of the checkpoint, None if the run starts anew or they are sharded.
 
     Raises:
         UserError: If the checkpoint is missing, damaged, or is no training checkpoint.
     """
     cfg.resume = True
-    path = _last_checkpoint(cfg.work_dir) if checkpoint == 'auto' else checkpoint
-    # Without a path mmengine searches the work directory, and starts anew if nothing is there.
+    path = find_latest_checkpoint(cfg.work_dir) if checkpoint == 'auto' else checkpoint
+    # Without a path mmengine searches the work directory too, and starts anew.
     cfg.load_from = path
-    if path is None or '://' in path:
-        return
+    if path is None:
+        if any(Path(cfg.work_dir).glob('*.pth')):
+            raise UserError(
+                f'{cfg.work_dir} has checkpoints, but none that a run can be resumed from: move '
+                'them, or take another --work-dir.'
+            )
+        LOGGER.info('%s has no checkpoint: the run starts anew.', cfg.work_dir)
+        return None
+    if Path(path).is_dir():
+        return None
     loaded = read_checkpoint(path)
-    if not {'optimizer', 'meta'} <= loaded.keys():
+    if not (isinstance(loaded, dict) and {'optimizer', 'meta', 'state_dict'} <= loaded.keys()):
         raise UserError(
             f'{path} holds no optimizer state and cannot be resumed: start from its weights with '
             f'--cfg-options load_from={path}.'
         )
     if cfg.get('randomness', {}).get('seed') is None and loaded['meta'].get('seed') is not None:
         set_seed(cfg, loaded['meta']['seed'])
+    where = ', '.join(f'{k} {loaded["meta"][k]}' for k in ('epoch', 'iter') if k in loaded['meta'])
+    LOGGER.info('resuming from %s (%s)', path, where)
+    return Weights(loaded['state_dict'], path)
 
 
-def _last_checkpoint(work_dir: str) -> str | None:
-    if not os.path.isfile(os.path.join(work_dir, 'last_checkpoint')):
-        return None
-    path = find_latest_checkpoint(work_dir)
-    # The path in the file is stale if the folder has been moved.
-    moved = os.path.join(work_dir, os.path.basename(path))
-    return path if os.path.isfile(path) else moved
+def check_resumable(model: nn.Module, weights: Weights) -> None:
+    """Check that the weights of a checkpoint are the model's, every one.
+
+    Raises:
+        UserError: Names what differs: the optimizer's state would not fit.
+    """
+    loaded = fill(model, weights, weights.source)
+    if not loaded.is_exact:
+        raise UserError(
+            f'{weights.source} cannot be resumed, it is of another model: {loaded}; start from its '
+            f'weights with --cfg-options load_from={weights.source}.'
+        )
+
+
+def enable_finite_loss(cfg: Config) -> None:
+    """Stop the run where its loss is not finite, unless the config says how."""
+    hooks = list(cfg.get('custom_hooks') or [])
+    if not any(str(hook.get('type')).endswith('FiniteLossHook') for hook in hooks):
+        cfg.custom_hooks = [*hooks, dict(type='mmeffvit.FiniteLossHook')]
+
+
+def preview_weights(cfg: Config) -> list[str]:
+    """Fill a model as the run will, to say or refuse it before the run starts.
+
+    Args:
+        cfg (Config): Its ``load_from`` and ``init_cfg`` name the weights; those of a resumed run
+            are :func:`check_resumable`'s.
+
+    Returns:
+        list[str]: What is loaded from where and what keeps its initial values, one line per file.
+
+    Raises:
+        CheckpointError: If a file cannot be read, or is of another model.
+    """
+    model = build_model(cfg)
+    notes = []
+    for module in model.modules():
+        for init in _pretrained(module):
+            weights = read_weights(init['checkpoint'])
+            if init.get('prefix'):
+                weights = weights.part(init['prefix'])
+            notes.append(_account(module, weights))
+    if cfg.get('load_from') and not cfg.get('resume'):
+        notes.append(_account(model, read_weights(cfg.load_from)))
+    return notes
+
+
+def _pretrained(module: nn.Module) -> list[dict]:
+    init = getattr(module, 'init_cfg', None) or []
+    inits = [init] if isinstance(init, dict) else init
+    return [i for i in inits if i.get('type') in ('Pretrained', PretrainedInit)]
+
+
+def _account(model: nn.Module, weights: Weights) -> str:
+    loaded = fill(model, weights, weights.source)
+    insist(loaded)
+    LOGGER.log(loaded.level, '%s.', loaded)
+    return f'{loaded}.'

@@ -4,11 +4,15 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
+from mmeffvit.checkpoints import CheckpointError, Weights
 from mmeffvit.cli.errors import UserError
 from mmeffvit.cli.training import (
+    check_resumable,
     enable_amp,
     enable_auto_scale_lr,
+    enable_finite_loss,
     enable_resume,
+    preview_weights,
     set_seed,
 )
 
@@ -61,6 +65,70 @@ def test_bare_weights_cannot_be_resumed(tmp_path):
     torch.save(dict(state_dict={}), path)
     with pytest.raises(UserError, match='load_from='):
         enable_resume(Config(dict(work_dir='x')), str(path))
+
+
+def test_resume_passes_over_what_cannot_be_read(checkpoint, capsys):
+    damaged = checkpoint.with_name('epoch_2.pth')
+    damaged.write_bytes(checkpoint.read_bytes()[:-400])
+    cfg = Config(dict(work_dir=str(checkpoint.parent)))
+    enable_resume(cfg, 'auto')
+    assert cfg.load_from == str(checkpoint)
+    assert f'passed over: {damaged} cannot be read' in capsys.readouterr().out
+    checkpoint.unlink()
+    with pytest.raises(UserError, match='none that a run can be resumed from'):
+        enable_resume(cfg, 'auto')
+
+
+def test_another_head_is_named_before_the_optimizer_meets_it():
+    model, other = (torch.nn.ModuleDict(dict(head=torch.nn.Linear(2, n))) for n in (3, 5))
+    check_resumable(model, Weights(model.state_dict(), 'epoch_1.pth'))
+    with pytest.raises(
+        UserError, match=r'head\.weight \(5, 2\) instead of \(3, 2\).*load_from=epoch_1\.pth'
+    ):
+        check_resumable(model, Weights(other.state_dict(), 'epoch_1.pth'))
+
+
+def test_a_loss_that_is_not_finite_ends_every_run_unless_the_config_says_how():
+    cfg = Config(dict())
+    enable_finite_loss(cfg)
+    enable_finite_loss(cfg)
+    assert cfg.custom_hooks == [dict(type='mmeffvit.FiniteLossHook')]
+
+
+RESTORER = dict(
+    type='Restorer',
+    backbone=dict(type='Uformer', arch=dict(embed_dims=8, depths=(1,) * 9), window_size=4),
+)
+
+
+def test_what_a_run_starts_from_is_said_or_refused_before_it_starts(tmp_path):
+    from mmeffvit.models import build_model
+
+    cfg = Config(dict(default_scope='mmeffvit', model=RESTORER))
+    assert preview_weights(cfg) == []
+    state = build_model(cfg).backbone.state_dict()
+    first, *rest = state
+    torch.save({key: state[key] for key in rest}, tmp_path / 'part.pth')
+    torch.save({f'x.{key}': state[key] for key in rest}, tmp_path / 'other.pth')
+    for place in (
+        dict(load_from=str(tmp_path / 'part.pth')),
+        {'model.backbone.init_cfg': dict(type='Pretrained', checkpoint=str(tmp_path / 'part.pth'))},
+        {
+            'model.backbone.init_cfg': dict(
+                type='Pretrained', checkpoint=str(tmp_path / 'other.pth'), prefix='x'
+            )
+        },
+    ):
+        cfg = Config(dict(default_scope='mmeffvit', model=RESTORER))
+        cfg.merge_from_dict(place)
+        (note,) = preview_weights(cfg)
+        assert f'{len(rest)} of {len(rest)} tensors of {tmp_path}' in note
+        assert '1 not in the file, left as initialised: ' in note and first in note
+    cfg = Config(
+        dict(default_scope='mmeffvit', model=RESTORER, load_from=str(tmp_path / 'other.pth'))
+    )
+    with pytest.raises(CheckpointError, match='not those of this Restorer: 0 of'):
+        preview_weights(cfg)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='needs a machine without accelerator')

@@ -15,15 +15,16 @@ from rich.table import Table
 
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import LookupViT
-from mmeffvit.checkpoints import load_weights, read_weights
+from mmeffvit.checkpoints import load_weights, partial_allowed
 from mmeffvit.cli.data_paths import check_data
-from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
 from mmeffvit.cli.launch import (
     add_common_arguments,
     build_runner,
     load_config,
     process_group,
 )
+from mmeffvit.models import build_model
 from mmeffvit.utils.config import activate_scope
 
 
@@ -34,9 +35,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='its weights: a file or a URL')
-    parser.add_argument(
-        '--allow-partial', action='store_true', help='load what fits of weights that do not'
-    )
+    add_allow_partial(parser)
     parser.add_argument(
         '--sizes',
         nargs='+',
@@ -65,18 +64,17 @@ def main() -> None:
     with user_input():
         cfg = load_config(args)
         activate_scope(cfg)
-        weights = read_weights(args.checkpoint)
+        loaded = load_weights(build_model(cfg), args.checkpoint, args.allow_partial)
         cfg.load_from = args.checkpoint
         check_data(cfg, ('test_dataloader',))
-    with process_group(cfg):
-        runner = build_runner(cfg)
+    with process_group(cfg), partial_allowed(args.allow_partial):
+        runner = build_runner(cfg, [f'{loaded}.'])
         backbone = getattr(runner.model, 'module', runner.model).backbone
         if not isinstance(backbone, LookupViT):
             raise UserError(
                 f'The backbone of {args.config} is {type(backbone).__name__}; '
                 'only LookupViT has a number of compressed tokens.'
             )
-        load_weights(runner.model, weights, args.allow_partial)
         records = [_evaluate(runner, backbone, size) for size in args.sizes]
     metric = args.metric or next(key for key in records[0]['metrics'])
     if metric not in records[0]['metrics']:

@@ -36,7 +36,8 @@ from mmeffvit.analysis.cka import (
     linear_cka,
     suggest_range,
 )
-from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.checkpoints import partial_allowed
+from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
 from mmeffvit.models import load_backbone
 from mmeffvit.utils.images import list_images, read_upright
 
@@ -58,6 +59,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--heads', choices=('mean', 'concat'), default='mean')
     parser.add_argument('--layers', default=ATTENTION, help='regular expression of module names')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    add_allow_partial(parser)
     return parser.parse_args()
 
 
@@ -69,7 +71,7 @@ def main() -> None:
     paths = list_images(args.images)[: args.max_images]
     if len(paths) < MIN_BATCH:
         raise UserError(f'{args.images} holds {len(paths)} images; {MIN_BATCH} or more are needed.')
-    with user_input():
+    with user_input(), partial_allowed(args.allow_partial):
         backbone, normalize = load_backbone(args.config, args.checkpoint)
         backbone.to(args.device)
     try:

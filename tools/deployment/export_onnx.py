@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from mmeffvit.checkpoints import load_weights
-from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.checkpoints import load_weights, partial_allowed
+from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
 from mmeffvit.deployment import check_onnx, export_onnx, exportable
 from mmeffvit.models import build_model
 from mmeffvit.utils.config import read_config
@@ -41,6 +41,7 @@ def parse_args() -> argparse.Namespace:
         help='example to trace; odd sides keep every padding in the graph (150 203)',
     )
     parser.add_argument('--fixed-size', action='store_true', help='fix height and width to --shape')
+    add_allow_partial(parser)
     return parser.parse_args()
 
 
@@ -53,7 +54,7 @@ def main() -> None:
         raise UserError(f'{out} must be a file that ends in .onnx, in a folder that exists.')
     if min(args.shape) < 32:
         raise UserError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 32 pixels.')
-    with user_input():
+    with user_input(), partial_allowed(args.allow_partial):
         config = read_config(args.config)
         model = build_model(config)
         if args.checkpoint:

@@ -23,7 +23,8 @@ import cv2
 import mmeffvit  # noqa: F401  (configs may inherit by package name)
 from mmeffvit.analysis.attention import AttentionQuery, explain_backbone
 from mmeffvit.analysis.attention.sheet import draw_sheet, image_area
-from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.checkpoints import partial_allowed
+from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
 from mmeffvit.models import load_backbone
 from mmeffvit.utils.images import read_upright
 
@@ -51,6 +52,7 @@ def parse_args() -> argparse.Namespace:
         '--layers', nargs='+', type=int, metavar='I', help='-1 is the last; all by default'
     )
     parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='resize the image')
+    add_allow_partial(parser)
     return parser.parse_args()
 
 
@@ -67,7 +69,7 @@ def main() -> None:
     args = parse_args()
     if args.out.suffix != '.png':
         raise UserError(f'{args.out} must end in .png.')
-    with user_input():
+    with user_input(), partial_allowed(args.allow_partial):
         image = read_upright(args.image)
         if args.size:
             image = cv2.resize(image, tuple(args.size)[::-1], interpolation=cv2.INTER_AREA)
