@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..ops import crop_tokens, from_quad, map_to_tokens, pad_tokens, to_quad, tokens_to_map
 from ..ops.layout import Grid, same_sizes
+from ..ops.numerics import accurate
 from ..ops.quadtree import KINDS, quadtree_attention
 from ..registry import MODELS
 from .attention import head_dims_of, split_heads
@@ -150,6 +151,7 @@ class QuadTreeAttention(BaseModule):
         """
         pyramids = self.project(x, grid, context, context_grid, key_mask)
         padded_grid = pyramids.padded_grid
+        level_weights = None if self.kind == 'A' else accurate(self.level_weight).softmax(0)
         # out = sum_l w_l (A_l V_l + LePE_l) with w = softmax(level_weight) (section 3.2 of the
         # paper, kind B). The op adds the LePE of the coarser levels; that of the finest is added
         # below in row-major order, where its convolution already is.
@@ -159,16 +161,15 @@ class QuadTreeAttention(BaseModule):
             [split_heads(value, self.num_heads) for value in pyramids.values],
             self.topks,
             self.kind,
-            level_weight=self.level_weight,
+            level_weights=level_weights,
             position=self._coarse_lepe(pyramids.values, padded_grid),
             key_masks=pyramids.key_masks,
             drop_lone_level=self.drop_lone_level,
         )
         out = from_quad(out.to(pyramids.raster_values.dtype), padded_grid, self.levels - 1)
         if self.lepe is not None:
-            weight = self.level_weight.softmax(0)[-1]
             lepe = self._convolve(self.lepe[-1], pyramids.raster_values, padded_grid)
-            out = torch.addcmul(out, lepe, weight)
+            out = torch.addcmul(out, lepe, level_weights[-1])
         return self.proj(crop_tokens(out, padded_grid, grid))
 
     def project(

@@ -100,7 +100,7 @@ def test_keeping_everything(kind):
     q, k, v = torch.randn(3, 1, 2, 64, 4, dtype=torch.float64).unbind()
     pyramids = [_pyramid(x, 2) for x in (q, k, v)]
     weight = torch.tensor([-1e4, 0.0], dtype=torch.float64)  # kind B: the finest level alone
-    out = quadtree_attention(*pyramids, [16, 1], kind, level_weight=weight)
+    out = quadtree_attention(*pyramids, [16, 1], kind, level_weights=weight.softmax(0))
     fine = (q @ k.transpose(2, 3)) / 2
     if kind == 'B':
         expected = fine.softmax(-1) @ v
@@ -135,7 +135,9 @@ def _wave(height: int, width: int):
 def test_known_answers(kind, total, absolute, first, backend):
     pyramids = [_pyramid(x, 3) for x in _wave(8, 12)]
     weight = torch.tensor([0.2, -0.1, 0.4])
-    out = quadtree_attention(*pyramids, [3, 2, 2], kind, level_weight=weight, backend=backend)
+    out = quadtree_attention(
+        *pyramids, [3, 2, 2], kind, level_weights=weight.softmax(0), backend=backend
+    )
     out = from_quad(out, (8, 12), 2)
     assert math.isclose(out.sum().item(), total, rel_tol=1e-4)
     assert math.isclose(out.abs().sum().item(), absolute, rel_tol=1e-4)
@@ -157,23 +159,23 @@ def test_lone_level_of_kind_a():
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_half_precision_selects_in_float32(dtype):
     pyramids = [[x.to(dtype) for x in _pyramid(y, 3)] for y in _wave(8, 12)]
-    weight = torch.tensor([0.2, -0.1, 0.4], dtype=dtype)
-    out = quadtree_attention(*pyramids, [3, 2, 2], level_weight=weight)
+    weight = torch.tensor([0.25, 0.25, 0.5], dtype=dtype)
+    out = quadtree_attention(*pyramids, [3, 2, 2], level_weights=weight)
     wide = [[x.float() for x in pyramid] for pyramid in pyramids]
     assert out.dtype == torch.float32
-    assert torch.equal(out, quadtree_attention(*wide, [3, 2, 2], level_weight=weight.float()))
+    assert torch.equal(out, quadtree_attention(*wide, [3, 2, 2], level_weights=weight.float()))
 
 
 def test_bad_arguments():
     q = [torch.zeros(1, 1, 4, 2), torch.zeros(1, 1, 16, 2)]
     weight = torch.zeros(2)
     with pytest.raises(ValueError, match="kinds 'A' and 'B', not 'C'"):
-        quadtree_attention(q, q, q, [1, 1], 'C', level_weight=weight)
+        quadtree_attention(q, q, q, [1, 1], 'C', level_weights=weight.softmax(0))
     with pytest.raises(ValueError, match='1 value levels'):
-        quadtree_attention(q, q, q[:1], [1, 1], level_weight=weight)
+        quadtree_attention(q, q, q[:1], [1, 1], level_weights=weight.softmax(0))
     with pytest.raises(ValueError, match='2 positive numbers'):
-        quadtree_attention(q, q, q, [1], level_weight=weight)
+        quadtree_attention(q, q, q, [1], level_weights=weight.softmax(0))
     with pytest.raises(ValueError, match='four times'):
-        quadtree_attention([q[1], q[0]], q, q, [1, 1], level_weight=weight)
-    with pytest.raises(ValueError, match='level_weight'):
+        quadtree_attention([q[1], q[0]], q, q, [1, 1], level_weights=weight.softmax(0))
+    with pytest.raises(ValueError, match='level_weights'):
         quadtree_attention(q, q, q, [1, 1])

@@ -52,11 +52,12 @@ def test_attention(name, backend):
         for level, value in enumerate(maps['v']):
             weight, bias = (inputs[f'get_vs.{level}.{p}'] for p in ('weight', 'bias'))
             position.append(quad(F.conv2d(value, weight, bias, padding=1, groups=len(bias)), level))
+    level_weights = inputs['weight'].softmax(0) if 'weight' in inputs else None
     out = quadtree_attention(
         *pyramids,
         case['topks'],
         name[0],
-        level_weight=inputs.get('weight'),
+        level_weights=level_weights,
         position=position,
         drop_lone_level=True,
         backend=backend,

@@ -34,7 +34,7 @@ def quadtree_attention(
     topks: Sequence[int],
     kind: str = 'B',
     *,
-    level_weight: Tensor | None = None,
+    level_weights: Tensor | None = None,
     position: Sequence[Tensor | None] | None = None,
     key_masks: Sequence[Tensor] | None = None,
     drop_lone_level: bool = False,
@@ -54,7 +54,8 @@ def quadtree_attention(
             ``L - 1`` matter. Clamped to the number of candidates.
         kind (str): ``'A'`` multiplies scores along the tree and counts a region once, ``'B'``
             normalises every level and mixes levels.
-        level_weight (Tensor, optional): ``(L,)``, softmaxed into the mix of kind ``'B'``.
+        level_weights (Tensor, optional): ``(L,)``, the weights of the levels in the sum of kind
+            ``'B'``; in the paper a softmax.
         position (Sequence[Tensor], optional): Per level a message ``(B, heads, Nq_l, D)`` added
             to the attention's own (LePE), or None.
         key_masks (Sequence[Tensor], optional): Per level a boolean ``(B or 1, Nk_l)``, False
@@ -67,13 +68,13 @@ def quadtree_attention(
         Tensor: ``(B, heads, Nq, D)`` of the finest level, in quad order.
 
     Raises:
-        ValueError: If the pyramids, ``topks``, ``kind`` or ``level_weight`` do not fit.
+        ValueError: If the pyramids, ``topks``, ``kind`` or ``level_weights`` do not fit.
 
     Source: sections 3.1 and 3.2 of the paper; details from the authors' code.
     """
     num_levels = len(queries)
-    _check_arguments(queries, keys, values, topks, kind, level_weight)
-    mix = accurate(level_weight).softmax(0) if kind == 'B' else None
+    _check_arguments(queries, keys, values, topks, kind, level_weights)
+    mix = accurate(level_weights) if kind == 'B' else None
     B, num_heads, _, D = queries[0].shape
     scale = D**-0.5
 
@@ -180,7 +181,7 @@ def _check_arguments(
     values: Sequence[Tensor],
     topks: Sequence[int],
     kind: str,
-    level_weight: Tensor | None,
+    level_weights: Tensor | None,
 ) -> None:
     num_levels = len(queries)
     if kind not in KINDS:
@@ -196,9 +197,9 @@ def _check_arguments(
         lengths = [x.shape[2] for x in pyramid]
         if any(fine != 4 * coarse for coarse, fine in pairwise(lengths)):
             raise ValueError(f'Each level must be four times the coarser one, got {lengths}.')
-    if kind == 'B' and (level_weight is None or level_weight.shape != (num_levels,)):
-        shape = None if level_weight is None else tuple(level_weight.shape)
-        raise ValueError(f"Kind 'B' needs level_weight of shape ({num_levels},), got {shape}.")
+    if kind == 'B' and (level_weights is None or level_weights.shape != (num_levels,)):
+        shape = None if level_weights is None else tuple(level_weights.shape)
+        raise ValueError(f"Kind 'B' needs level_weights of shape ({num_levels},), got {shape}.")
 
 
 def _merge(coarser: Tensor | None, message: Tensor, weight: Tensor | None) -> Tensor:

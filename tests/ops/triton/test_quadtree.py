@@ -201,7 +201,9 @@ def test_whole_attention(kind, masked):
             for _ in range(2):
                 pyramid.insert(0, pyramid[0].unflatten(2, (-1, 4)).mean(3))
             pyramids.append(pyramid)
-        out = quadtree_attention(*pyramids, [3, 3, 1], kind, level_weight=weight, key_masks=masks)
+        out = quadtree_attention(
+            *pyramids, [3, 3, 1], kind, level_weights=weight.softmax(0), key_masks=masks
+        )
         inputs = [*leaves, weight] if kind == 'B' else leaves
         return [out, *torch.autograd.grad((out * _wave(out)).sum(), inputs)]
 
@@ -225,8 +227,12 @@ def test_half_precision_reaches_the_kernels(monkeypatch):
     x = torch.randn(1, 2, 16, 8, generator=torch.Generator().manual_seed(0)).to(DEVICE).half()
     pyramid = [x.unflatten(2, (-1, 4)).mean(3), x]
     weight = torch.zeros(2, device=DEVICE)
-    out = quadtree_attention(*[pyramid] * 3, [2, 1], level_weight=weight, backend='triton')
-    expected = quadtree_attention(*[pyramid] * 3, [2, 1], level_weight=weight, backend='reference')
+    out = quadtree_attention(
+        *[pyramid] * 3, [2, 1], level_weights=weight.softmax(0), backend='triton'
+    )
+    expected = quadtree_attention(
+        *[pyramid] * 3, [2, 1], level_weights=weight.softmax(0), backend='reference'
+    )
     assert seen == {torch.float16} and out.dtype == torch.float32
     torch.testing.assert_close(out, expected, rtol=0, atol=2e-3)
 
