@@ -168,8 +168,8 @@ def test_user_errors(monkeypatch, capsys, tmp_path, models, pictures):
     for arguments, message in [
         (['no.py', checkpoint, image], 'no.py does not exist'),
         ([config, 'no.pth', image], 'no.pth does not exist'),
-        ([config, foreign, image], 'foreign.pth does not hold the weights of this model'),
-        ([config, code, image], 'code.pth is damaged or holds more than weights'),
+        ([config, foreign, image], 'The weights are not those of this RetinaNet: 0 of 1 tensors'),
+        ([config, code, image], 'code.pth is refused: it would run builtins.print'),
         ([config, checkpoint, tmp_path / '*.jpg'], 'There is nothing at'),
         ([config, checkpoint, foreign], 'is no image or video by its suffix'),
         ([config, checkpoint, image, '--out', image.parent], 'results need another one'),

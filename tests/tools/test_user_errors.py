@@ -74,7 +74,7 @@ def test_test_refuses_what_is_no_checkpoint(monkeypatch, capsys, tmp_path):
     assert 'no.pth does not exist' in capsys.readouterr().err
     (tmp_path / 'text.pth').write_text('no weights')
     assert run_tool(monkeypatch, 'test.py', COCO, 'text.pth') == 2
-    assert 'text.pth is damaged' in capsys.readouterr().err
+    assert 'text.pth cannot be read' in capsys.readouterr().err
 
 
 def test_missing_shapes_name_their_generator(monkeypatch, capsys):
