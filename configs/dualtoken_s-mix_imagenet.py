@@ -1,3 +1,3 @@
 _base_ = 'dualtoken_s_imagenet.py'
 
-model = dict(backbone=dict(token_mlp='mix'))
+model = dict(backbone=dict(attention=dict(token_mlp='mix')))

@@ -1,3 +1,5 @@
 _base_ = 'dualtoken_t_imagenet.py'
 
-model = dict(backbone=dict(arch='small', token_mlp='mlp'), neck=dict(in_channels=256))
+model = dict(
+    backbone=dict(arch='small', attention=dict(token_mlp='mlp')), neck=dict(in_channels=256)
+)

@@ -18,7 +18,7 @@ model = dict(
         type='mmeffvit.LookupViT',
         arch=dict(embed_dims=96, depth=4, num_heads=3),
         compressed_size=(4, 4),
-        reuse_norm='row',
+        attention=dict(reuse_norm='row'),
         img_size=128,
         patch_size=8,
         # So narrow a model hardly leaves its start with ViT's standard deviation of 0.02.

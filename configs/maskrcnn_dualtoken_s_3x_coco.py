@@ -7,7 +7,9 @@ _base_ = [
 
 # LightViT's detection recipe for 36 epochs.
 model = dict(
-    backbone=dict(arch='small', token_mlp='mlp', drop_path_rate=0.1, norm_eval=True),
+    backbone=dict(
+        arch='small', attention=dict(token_mlp='mlp'), drop_path_rate=0.1, norm_eval=True
+    ),
     neck=dict(in_channels=[64, 128, 256]),
 )
 optim_wrapper = dict(

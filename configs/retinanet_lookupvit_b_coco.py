@@ -14,7 +14,7 @@ model = dict(
         type='mmeffvit.LookupViT',
         arch='base',
         compressed_ratio=4,
-        reuse_norm='row',
+        attention=dict(reuse_norm='row'),
         drop_path_rate=0.1,
         with_cp=True,
     ),

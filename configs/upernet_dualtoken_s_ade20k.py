@@ -7,7 +7,9 @@ _base_ = [
 
 # The authors have no UperNet; this is the Swin family's recipe.
 model = dict(
-    backbone=dict(arch='small', token_mlp='mlp', drop_path_rate=0.1, norm_eval=True),
+    backbone=dict(
+        arch='small', attention=dict(token_mlp='mlp'), drop_path_rate=0.1, norm_eval=True
+    ),
     decode_head=dict(in_channels=[64, 128, 256]),
     auxiliary_head=dict(in_channels=128),
 )

@@ -80,7 +80,7 @@ class Segmentor(nn.Module):
             (TRAINED, TRAINED),
             img_size=SIDE,
             patch_size=PATCH,
-            reuse_norm=reuse_norm,
+            attention=dict(reuse_norm=reuse_norm),
             out_tokens=out_tokens,
         )
         for module in self.backbone.modules():

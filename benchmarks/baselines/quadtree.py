@@ -70,7 +70,7 @@ def _mlp(self: ConvMlp, x: Tensor, grid: tuple[int, int]) -> Tensor:
     return self.fc2(F.gelu(x))
 
 
-def _attention(self: QuadTreeAttention, x: Tensor, grid, carrier=None) -> Tensor:
+def _attention(self: QuadTreeAttention, x: Tensor, grid) -> Tensor:
     B, _, C = x.shape
     heads = self.num_heads
     scale = (C // heads) ** -0.5

@@ -20,7 +20,7 @@ class ExplicitAttention(nn.Module):
         super().__init__()
         self.qkv, self.proj, self.num_heads = layer.qkv, layer.proj, layer.num_heads
 
-    def forward(self, x: Tensor, grid, carrier=None) -> Tensor:
+    def forward(self, x: Tensor, grid) -> Tensor:
         """Attend."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         weights = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(-1)

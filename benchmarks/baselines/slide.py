@@ -67,7 +67,7 @@ def banks_of(layer: SlideAttention, kind: str) -> list[Conv]:
     return []
 
 
-def _attention(self: SlideAttention, x: Tensor, grid, carrier=None) -> Tensor:
+def _attention(self: SlideAttention, x: Tensor, grid) -> Tensor:
     B, N, C = x.shape
     heads, D = self.num_heads, self.head_dims
     qkv = self.qkv(x).view(B, *grid, 3 * C).permute(0, 3, 1, 2).reshape(B * heads, 3 * D, *grid)

@@ -37,7 +37,7 @@ class PublishedWindowAttention(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: Tensor, grid: tuple[int, int], carrier: object = None) -> Tensor:
+    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         layer, (H, W) = self.layer, grid
         size, heads = layer.window_size, layer.num_heads
         shift = size // 2 if layer.shift and min(grid) > size else 0

@@ -78,9 +78,8 @@ class _ViTStack(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        carrier = None
         for block in self.blocks:
-            x, carrier = block(x, None, carrier)
+            x = block(x, None)
         return x
 
 

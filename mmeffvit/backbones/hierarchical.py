@@ -7,6 +7,7 @@ from typing import ClassVar, TypeVar
 from torch import Tensor, nn
 
 from ..layers import ConvMlp, PatchEmbed, TransformerBlock, drop_path_schedule
+from ..layers.block import run_blocks
 from ..layers.build import AttentionConfig, LayerConfig, build_attentions, build_layer
 from ..ops import map_to_tokens, tokens_to_map
 from ..registry import MODELS
@@ -222,7 +223,7 @@ class Stage(nn.Module):
 
     Args:
         patch_embed (nn.Module): The stem or the downsampling: map to tokens and grid.
-        blocks (Sequence[nn.Module]): Blocks of the contract ``block(x, grid, carrier)``.
+        blocks (Sequence[nn.Module]): Blocks of the contract ``block(x, grid) -> x``.
         norm (nn.Module, optional): Norm of the stage's output.
         position (nn.Module, optional): ``position(tokens, grid)``.
     """
@@ -245,9 +246,7 @@ class Stage(nn.Module):
         x, grid = self.patch_embed(x)
         if self.position is not None:
             x = self.position(x, grid)
-        carrier = None
-        for block in self.blocks:
-            x, carrier = block(x, grid, carrier)
+        (x,) = run_blocks(self.blocks, x, grid)
         if self.norm is not None:
             x = self.norm(x)
         return tokens_to_map(x, grid)

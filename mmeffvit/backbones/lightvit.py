@@ -3,7 +3,7 @@ from __future__ import annotations
 from ..layers import drop_path_schedule
 from ..layers.lightvit import LightViTBlock
 from ..registry import MODELS
-from .base import find_arch, zoo_of
+from .base import adopt_options, find_arch, zoo_of
 from .two_stream import TwoStreamTransformer
 
 #: LightViT (arXiv 2207.05557), table 1.
@@ -25,9 +25,10 @@ class LightViT(TwoStreamTransformer):
         arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, or a dict of ``embed_dims``,
             ``depths``, ``num_heads`` for three stages.
         num_tokens (int): Number of global tokens.
-        window_size (int): Side of a window.
+        attention (dict, optional): Options of :class:`~mmeffvit.layers.LightViTAttention`.
         drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
         norm_eps (float): Epsilon of block and output norms.
+        with_cp (bool | str): What to recompute in backward: ``'mlp'``, or ``'all'`` (or True).
         **kwargs: See :class:`TwoStreamTransformer`.
 
     Raises:
@@ -41,19 +42,28 @@ class LightViT(TwoStreamTransformer):
         arch: str | dict = 'tiny',
         *,
         num_tokens: int = 8,
-        window_size: int = 7,
+        attention: dict | None = None,
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-6,
+        with_cp: bool | str = False,
         **kwargs,
     ) -> None:
         if num_tokens < 1:
             raise ValueError(f'num_tokens={num_tokens} must be at least 1.')
+        kwargs = adopt_options(dict(kwargs, attention=attention), 'window_size')
+        attention = kwargs.pop('attention') or {}
         arch = find_arch(LIGHTVIT_ARCHS, arch)
         drop_rates = iter(drop_path_schedule(drop_path_rate, sum(arch['depths'])))
         blocks = [
             [
                 LightViTBlock(
-                    embed_dims, num_heads, mlp_ratio, next(drop_rates), norm_eps, window_size
+                    embed_dims,
+                    num_heads,
+                    mlp_ratio,
+                    next(drop_rates),
+                    norm_eps,
+                    with_cp,
+                    **attention,
                 )
                 for _ in range(depth)
             ]

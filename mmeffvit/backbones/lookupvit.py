@@ -7,14 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import LookupBlock, PatchEmbed, PositionEmbedding, drop_path_schedule
-from ..layers.init import init_linear
+from ..layers.common import init_linear
 from ..ops import resample_linear, tokens_to_map
 from ..registry import MODELS
-from .base import Backbone, find_arch, zoo_of
+from .base import Backbone, adopt_options, find_arch, zoo_of
 from .vit import VIT_ARCHS
 
 OUT_TYPES = ('featmap', 'pooled', 'tokens')
 OUT_TOKENS = ('lookup', 'add', 'concat')
+#: Arguments of version 0.1 that the block's cross-attention has now.
+ATTENTION_OPTIONS = ('norm_position', 'l2p_out_proj', 'p2l_out_proj', 'reuse_norm', 'attn_drop')
 
 
 @MODELS.register_module()
@@ -41,18 +43,13 @@ class LookupViT(Backbone):
         in_channels (int): Channels of the image.
         antialias (bool): Let every lookup token count in the compressed tokens (our choice; the
             paper says "bilinear").
-        norm_position (str): ``'post_proj'`` or ``'pre'``; see :class:`~mmeffvit.layers.LookupBlock`
-            for this and the next three.
-        l2p_out_proj (bool): Output projection of the gathering.
-        p2l_out_proj (bool): Output projection of the infusion.
-        reuse_norm (str): ``'none'`` as published, or ``'row'``, which is insensitive to how many
-            tokens there are. Small models trained at M/N = 1/16 to segment shapes fell from 0.251
-            to 0.193 mIoU at 1/64 as published, and went from 0.288 to 0.297 with ``'row'``
-            (demo/size_robustness.py, one seed): dense configs use ``'row'``.
+        attention (dict, optional): Options of the cross-attention of
+            :class:`~mmeffvit.layers.LookupBlock`: ``norm_position``, ``l2p_out_proj``,
+            ``p2l_out_proj``, ``reuse_norm``, ``attn_drop``. Dense prediction best has
+            ``reuse_norm='row'``.
         share_mhbc (bool): One gathering, infusion and lookup MLP for all blocks.
         qkv_bias (bool): Biases of the query, key and value projections.
         drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
-        attn_drop_rate (float): Dropout of the gathering's weights.
         layer_scale (float, optional): Initial value of a learned scale per channel on all residual
             branches.
         norm_eps (float): Epsilon of all norms.
@@ -66,7 +63,7 @@ class LookupViT(Backbone):
             built.
         frozen_stages (int): -1 nothing, 0 patch embedding and position table, ``n`` also the first
             ``n`` blocks.
-        with_cp (bool): Recompute each block in backward.
+        with_cp (bool | str): What to recompute in backward: ``'mlp'``, or ``'all'`` (or True).
         init_cfg (dict, optional): mmengine initialisation.
         pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
 
@@ -94,14 +91,10 @@ class LookupViT(Backbone):
         patch_size: int | Sequence[int] = 16,
         in_channels: int = 3,
         antialias: bool = True,
-        norm_position: str = 'post_proj',
-        l2p_out_proj: bool = True,
-        p2l_out_proj: bool = False,
-        reuse_norm: str = 'none',
+        attention: dict | None = None,
         share_mhbc: bool = False,
         qkv_bias: bool = True,
         drop_path_rate: float = 0.0,
-        attn_drop_rate: float = 0.0,
         layer_scale: float | None = None,
         norm_eps: float = 1e-6,
         interpolate_mode: str = 'bicubic',
@@ -110,10 +103,17 @@ class LookupViT(Backbone):
         final_norm: bool = True,
         out_indices: int | Sequence[int] = -1,
         frozen_stages: int = -1,
-        with_cp: bool = False,
+        with_cp: bool | str = False,
         init_cfg: dict | None = None,
         pretrained: str | None = None,
+        **old,
     ) -> None:
+        if 'attn_drop_rate' in old:
+            old['attn_drop'] = old.pop('attn_drop_rate')
+        old = adopt_options(dict(old, attention=attention), *ATTENTION_OPTIONS)
+        attention = old.pop('attention') or {}
+        if old:
+            raise TypeError(f'LookupViT has no argument {next(iter(old))!r}.')
         arch = find_arch(VIT_ARCHS, arch)
         embed_dims, depth = arch['embed_dims'], arch['depth']
         stride = patch_size if isinstance(patch_size, int) else tuple(patch_size)
@@ -143,15 +143,11 @@ class LookupViT(Backbone):
             LookupBlock(
                 **{key: value for key, value in arch.items() if key != 'depth'},
                 qkv_bias=qkv_bias,
-                norm_position=norm_position,
-                l2p_out_proj=l2p_out_proj,
-                p2l_out_proj=p2l_out_proj,
-                reuse_norm=reuse_norm,
                 drop_path=drop_rate,
-                attn_drop=attn_drop_rate,
                 layer_scale=layer_scale,
                 norm_eps=norm_eps,
                 with_cp=with_cp,
+                **attention,
             )
             for drop_rate in drop_path_schedule(drop_path_rate, depth)[: self.out_indices[-1] + 1]
         )

@@ -14,6 +14,7 @@ from ..layers import (
     TransformerBlock,
     drop_path_schedule,
 )
+from ..layers.block import run_blocks
 from ..layers.build import AttentionConfig, build_attentions, with_options
 from ..ops import tokens_to_map
 from ..registry import MODELS
@@ -154,14 +155,10 @@ class VisionTransformer(Backbone):
         """
         x, grid = self.patch_embed(x)
         x = self._embed(x, grid)
-        carrier = None
-        outs = []
-        for i, block in enumerate(self.blocks):
-            x, carrier = block(x, grid, carrier)
-            if i in self.out_indices:
-                out = self.norm(x) if i == self.depth - 1 else x
-                outs.append(self._output(out, grid))
-        return tuple(outs)
+        outs = run_blocks(self.blocks, x, grid, self.out_indices)
+        if self.out_indices[-1] == self.depth - 1:
+            outs[-1] = self.norm(outs[-1])
+        return tuple(self._output(out, grid) for out in outs)
 
     def _embed(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Add positions, and put the class token and the registers in front."""

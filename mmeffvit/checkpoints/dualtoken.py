@@ -43,13 +43,13 @@ def _config(state: StateDict) -> dict:
     )
     config: dict[str, Any] = dict(type='DualTokenViT', arch=arch)
     if 'global_token' in state:
-        config['token_size'] = round(state['global_token'].shape[1] ** 0.5)
-        mixes = (
-            state[f'{first[-1]}.attn.tokens.mlp.fc2.weight'].shape[0] == config['token_size'] ** 2
+        num_tokens = state['global_token'].shape[1]
+        mixes = len(state[f'{first[-1]}.attn.tokens.mlp.fc2.weight']) == num_tokens
+        config['attention'] = dict(
+            token_size=round(num_tokens**0.5), token_mlp='mix' if mixes else 'mlp'
         )
-        config['token_mlp'] = 'mix' if mixes else 'mlp'
     else:
-        config['token_size'] = 0
+        config['attention'] = dict(token_size=0)
     if 'norm.weight' in state:
         config['out_type'] = 'raw'
     return config

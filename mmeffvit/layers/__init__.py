@@ -1,10 +1,9 @@
 """Modules that hosts are built of; attention layers share one contract (CONTRIBUTING.md)."""
 
 from .attention import SoftmaxAttention, SpatialReductionAttention
-from .block import TransformerBlock
-from .carrier import Carrier
+from .block import ReusesAttention, TransformerBlock, run_blocks
+from .common import DropPath, drop_path_schedule
 from .cswin import CrossShapedWindowAttention
-from .drop import DropPath, drop_path_schedule
 from .dualtoken import DualTokenAttention, DualTokenBlock
 from .lightvit import BiDimMlp, ConvStem, DualPatchMerging, LightViTAttention, LightViTBlock
 from .lookup import LookupBlock, LookupGather, LookupInfuse
@@ -20,7 +19,6 @@ from .window import WindowAttention
 
 __all__ = [
     'BiDimMlp',
-    'Carrier',
     'ConvMlp',
     'ConvStem',
     'CrossShapedWindowAttention',
@@ -41,6 +39,7 @@ __all__ = [
     'Phi',
     'PositionEmbedding',
     'QuadTreeAttention',
+    'ReusesAttention',
     'SkipAttention',
     'SlideAttention',
     'SoftmaxAttention',
@@ -49,4 +48,5 @@ __all__ = [
     'WindowAttention',
     'drop_path_schedule',
     'resize_position_embedding',
+    'run_blocks',
 ]

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from ..ops import map_to_tokens, softmax_attention, tokens_to_map
 from ..ops.layout import Grid
 from ..registry import MODELS
-from .carrier import Carrier
-from .init import init_conv, init_linear
+from .common import init_conv, init_linear
 
 
 def head_dims_of(embed_dims: int, num_heads: int) -> int:
@@ -71,13 +70,12 @@ class SoftmaxAttention(BaseModule):
         self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias))
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
 
-    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Attend.
 
         Args:
             x (Tensor): Tokens ``(B, N, C)``.
             grid (tuple[int, int]): Not used.
-            carrier (Carrier, optional): Not used.
 
         Returns:
             Tensor: ``(B, N, C)``.
@@ -120,13 +118,12 @@ class SpatialReductionAttention(BaseModule):
             self.sr = init_conv(nn.Conv2d(embed_dims, embed_dims, sr_ratio, sr_ratio))
             self.norm = nn.LayerNorm(embed_dims)
 
-    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Attend.
 
         Args:
             x (Tensor): Tokens ``(B, H*W, C)``.
             grid (tuple[int, int]): ``(H, W)``.
-            carrier (Carrier, optional): Not used.
 
         Returns:
             Tensor: ``(B, H*W, C)``.

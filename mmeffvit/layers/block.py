@@ -1,37 +1,50 @@
 from __future__ import annotations
 
-from mmengine.model import BaseModule
+from collections.abc import Iterable, Sequence
+
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..ops.layout import Grid
 from ..registry import MODELS
-from .carrier import Carrier
-from .drop import DropPath
-from .scale import build_layer_scale
+from .common import DropPath, RecomputingBlock, build_layer_scale
 
-CHECKPOINT_MODES = (False, True, 'all', 'mlp', 'mlp_tail')
+
+class ReusesAttention:
+    """Mixin of attention layers that start from the attention output of an earlier block.
+
+    Their block calls them as ``attn(x, grid, previous_attention)``, where other layers are called
+    as ``attn(x, grid)``. ``previous_attention`` is what the attention layer of the earlier block
+    returned, ``(B, N, C)``, before layer scale and drop path.
+
+    Attributes:
+        reads_stream (bool): Whether the layer also reads ``x``, its block's normed tokens. A block
+            whose layer does not builds no ``norm1``.
+    """
+
+    reads_stream: bool = False
 
 
 @MODELS.register_module()
-class TransformerBlock(BaseModule):
+class TransformerBlock(RecomputingBlock):
     """Pre-norm block: ``x + attn(norm1(x))``, then ``x + mlp(norm2(x))``.
 
     Args:
         embed_dims (int): Width C of the tokens.
-        attn (nn.Module): Any attention layer of the contract ``attn(x, grid, carrier)``. One with
-            ``reads_stream = False`` takes its input from the carrier and gets no ``norm1``.
+        attn (nn.Module): Attention layer, ``attn(x, grid)``, or a :class:`ReusesAttention`.
         mlp (nn.Module): ``mlp(x, grid)``.
         drop_path (float): Drop rate of both residual branches.
         norm_eps (float): Epsilon of both LayerNorms.
         with_cp (bool | str): What to recompute in backward: True or ``'all'`` the block, ``'mlp'``
-            the second branch; ``'mlp_tail'`` is the MLP's own affair.
+            the second branch, ``'mlp_tail'`` what follows the MLP's first linear layer, which
+            :class:`~mmeffvit.layers.ConvMlp` implements.
         layer_scale (float, optional): Initial value of a learned scale per channel on both
             branches.
 
     Raises:
-        ValueError: If ``with_cp`` is none of these.
+        ValueError: If ``with_cp`` is none of these, or ``'mlp_tail'`` with another MLP.
     """
+
+    checkpoint_modes = (*RecomputingBlock.checkpoint_modes, 'mlp_tail')
 
     def __init__(
         self,
@@ -43,42 +56,90 @@ class TransformerBlock(BaseModule):
         with_cp: bool | str = False,
         layer_scale: float | None = None,
     ) -> None:
-        super().__init__()
-        if with_cp not in CHECKPOINT_MODES:
-            raise ValueError(f'with_cp={with_cp!r} must be one of {CHECKPOINT_MODES}.')
-        reads_stream = getattr(attn, 'reads_stream', True)
-        self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps) if reads_stream else nn.Identity()
+        super().__init__(with_cp)
+        if with_cp == 'mlp_tail':
+            if not hasattr(mlp, 'checkpoint_tail'):
+                raise ValueError(
+                    f"with_cp='mlp_tail' needs an MLP with a convolution, ConvMlp, instead of "
+                    f"{type(mlp).__name__}; use 'mlp' or 'all'."
+                )
+            mlp.checkpoint_tail = True
+        self.reuses_attention = isinstance(attn, ReusesAttention)
+        if self.reuses_attention and not attn.reads_stream:
+            self.norm1 = nn.Identity()
+        else:
+            self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps)
         self.attn = attn
         self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
         self.mlp = mlp
         self.scale1 = build_layer_scale(embed_dims, layer_scale)
         self.scale2 = build_layer_scale(embed_dims, layer_scale)
         self.drop_path = DropPath(drop_path)
-        self.with_cp = with_cp
 
     def forward(
-        self, x: Tensor, grid: Grid, carrier: Carrier | None = None
-    ) -> tuple[Tensor, Carrier]:
-        """Run the block on tokens ``(B, N, C)`` of the grid ``(H, W)``.
+        self,
+        x: Tensor,
+        grid: Grid,
+        previous_attention: Tensor | None = None,
+        return_attention: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Run the block.
+
+        Args:
+            x (Tensor): Tokens ``(B, N, C)``.
+            grid (tuple[int, int]): Their grid ``(H, W)``.
+            previous_attention (Tensor, optional): Attention output of an earlier block, for a layer
+                that reuses it.
+            return_attention (bool): Also return this block's attention output, for a later block.
 
         Returns:
-            tuple: Tokens ``(B, N, C)`` and the carrier for the next block.
+            Tensor | tuple: Tokens ``(B, N, C)``; with ``return_attention`` also the output of the
+            attention layer, ``(B, N, C)``.
         """
-        recompute = self.with_cp and self.training and x.requires_grad
-        if recompute and self.with_cp in (True, 'all'):
-            return checkpoint(self._both, x, grid, carrier, use_reentrant=False)
-        return self._both(x, grid, carrier, recompute and self.with_cp == 'mlp')
+        out = self.recompute('all', self._run, x, grid, previous_attention, return_attention)
+        return out if return_attention else out[0]
 
-    def _both(
-        self, x: Tensor, grid: Grid, carrier: Carrier | None, recompute_mlp: bool = False
-    ) -> tuple[Tensor, Carrier]:
-        mixed = self.attn(self.norm1(x), grid, carrier)
-        x = x + self.drop_path(self.scale1(mixed))
-        if recompute_mlp:
-            x = checkpoint(self._second, x, grid, use_reentrant=False)
-        else:
-            x = self._second(x, grid)
-        return x, Carrier(mixed)
+    def _run(
+        self, x: Tensor, grid: Grid, previous_attention: Tensor | None, return_attention: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        reused = (previous_attention,) if self.reuses_attention else ()
+        attended = self.attn(self.norm1(x), grid, *reused)
+        x = x + self.drop_path(self.scale1(attended))
+        if not return_attention:
+            attended = None  # not kept alive during the MLP
+        return self.recompute('mlp', self._feed_forward, x, grid), attended
 
-    def _second(self, x: Tensor, grid: Grid) -> Tensor:
+    def _feed_forward(self, x: Tensor, grid: Grid) -> Tensor:
         return x + self.drop_path(self.scale2(self.mlp(self.norm2(x), grid)))
+
+
+def run_blocks(
+    blocks: Sequence[nn.Module], x: Tensor, grid: Grid, indices: Iterable[int] = (-1,)
+) -> list[Tensor]:
+    """Run blocks in a row, each attention output going to the next block if that reuses it.
+
+    Args:
+        blocks (Sequence[nn.Module]): Blocks, ``block(x, grid) -> x``; only a
+            :class:`TransformerBlock` can reuse attention or be reused.
+        x (Tensor): Tokens ``(B, N, C)``.
+        grid (tuple[int, int]): Their grid ``(H, W)``.
+        indices (Iterable[int]): Blocks whose tokens are returned, ascending.
+
+    Returns:
+        list[Tensor]: The tokens after each of these blocks.
+    """
+    wanted = [index % len(blocks) for index in indices]
+    outs, previous = [], None
+    for i, block in enumerate(blocks):
+        reused = (previous,) if _reuses(block) else ()
+        if i + 1 < len(blocks) and _reuses(blocks[i + 1]):
+            x, previous = block(x, grid, *reused, return_attention=True)
+        else:
+            x, previous = block(x, grid, *reused), None
+        if i in wanted:
+            outs.append(x)
+    return outs
+
+
+def _reuses(block: nn.Module) -> bool:
+    return isinstance(block, TransformerBlock) and block.reuses_attention

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from ..registry import MODELS
+from .block import ReusesAttention
 
 LayerConfig = dict | str | Callable[..., nn.Module]
 AttentionConfig = dict | Sequence[dict]
@@ -65,7 +66,7 @@ def build_attentions(
         raise ValueError(f'A stage of {depth} blocks needs {depth} attentions, got {len(configs)}.')
     shared = dict(embed_dims=embed_dims, num_heads=num_heads, qkv_bias=qkv_bias)
     layers = [build_layer(block_config, **shared) for block_config in configs[:num_built]]
-    if not getattr(layers[0], 'reads_stream', True):
+    if isinstance(layers[0], ReusesAttention):
         raise ValueError(
             f'{type(layers[0]).__name__} reuses the attention output of the block before it and '
             'cannot be in block 0 of a stage; let that block attend.'

@@ -9,8 +9,7 @@ from ..ops import softmax_attention
 from ..ops.layout import Grid, divide_up
 from ..registry import MODELS
 from .attention import head_dims_of
-from .carrier import Carrier
-from .init import depthwise_conv, init_linear
+from .common import init_linear, make_depthwise_conv
 
 
 @MODELS.register_module()
@@ -47,10 +46,12 @@ class CrossShapedWindowAttention(BaseModule):
             raise ValueError(f'num_heads={num_heads} must be even: half of them per direction.')
         self.stripe_width = stripe_width
         self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias))
-        self.lepe = nn.ModuleList(depthwise_conv(embed_dims // branches) for _ in range(branches))
+        self.lepe = nn.ModuleList(
+            make_depthwise_conv(embed_dims // branches) for _ in range(branches)
+        )
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
 
-    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
         qkv = self.project(x, grid)
         out = [

@@ -6,13 +6,11 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..ops import interpolate_tokens, map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
 from .attention import attend, head_dims_of
-from .drop import DropPath
-from .init import init_linear
+from .common import DropPath, RecomputingBlock, init_linear
 from .lightvit import BiDimMlp
 from .mlp import Mlp
 from .window import WindowAttention
@@ -20,10 +18,9 @@ from .window import WindowAttention
 LOCAL_BRANCHES = ('conv', 'window')
 TOKEN_MLPS = ('mix', 'mlp', None)
 TOKEN_KINDS = ('position_aware', 'normal', 'combined')
-CHECKPOINT_MODES = (False, True, 'all', 'mlp')
 
 
-class DualTokenBlock(BaseModule):
+class DualTokenBlock(RecomputingBlock):
     """Transformer block of image and global tokens: dual-token attention, then the gated MLP.
 
     Only the image tokens pass the MLP.
@@ -31,7 +28,7 @@ class DualTokenBlock(BaseModule):
     Args:
         embed_dims (int): Width C of image and global tokens.
         num_heads (int): Number of heads.
-        mlp_ratio (int): Hidden width of the MLP over C.
+        mlp_ratio (float): Hidden width of the MLP over C.
         drop_path (float): Drop rate of both residual branches; the attention's branch is dropped
             for image and global tokens of a sample jointly.
         norm_eps (float): Epsilon of the block's norms.
@@ -47,23 +44,20 @@ class DualTokenBlock(BaseModule):
         self,
         embed_dims: int,
         num_heads: int,
-        mlp_ratio: int = 4,
+        mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
         norm_eps: float = 1e-6,
         with_cp: bool | str = False,
         **attention,
     ) -> None:
-        super().__init__()
-        if with_cp not in CHECKPOINT_MODES:
-            raise ValueError(f'with_cp={with_cp!r} must be one of {CHECKPOINT_MODES}.')
+        super().__init__(with_cp)
         self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps)
         self.attn = DualTokenAttention(embed_dims, num_heads, **attention)
         if self.attn.tokens is not None:
             self.token_norm = nn.LayerNorm(embed_dims, eps=norm_eps)
         self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
-        self.mlp = BiDimMlp(embed_dims, embed_dims * mlp_ratio)
+        self.mlp = BiDimMlp(embed_dims, round(embed_dims * mlp_ratio))
         self.drop_path = DropPath(drop_path)
-        self.with_cp = with_cp
 
     def forward(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor | None]:
         """Run the block.
@@ -76,14 +70,9 @@ class DualTokenBlock(BaseModule):
         Returns:
             tuple: Image and global tokens, of the same shapes.
         """
-        recompute = self.with_cp and self.training and x.requires_grad
-        if recompute and self.with_cp in (True, 'all'):
-            return checkpoint(self._both, x, g, grid, use_reentrant=False)
-        return self._both(x, g, grid, recompute and self.with_cp == 'mlp')
+        return self.recompute('all', self._run, x, g, grid)
 
-    def _both(
-        self, x: Tensor, g: Tensor | None, grid: Grid, recompute_mlp: bool = False
-    ) -> tuple[Tensor, Tensor | None]:
+    def _run(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor | None]:
         if g is None:
             mixed, _ = self.attn(self.norm1(x), None, grid)
             x = x + self.drop_path(mixed)
@@ -91,11 +80,9 @@ class DualTokenBlock(BaseModule):
             mixed, update = self.attn(self.norm1(x), self.token_norm(g), grid)
             mixed, update = self.drop_path.drop_jointly(mixed, update)
             x, g = x + mixed, g + update
-        if recompute_mlp:
-            return checkpoint(self._second, x, grid, use_reentrant=False), g
-        return self._second(x, grid), g
+        return self.recompute('mlp', self._feed_forward, x, grid), g
 
-    def _second(self, x: Tensor, grid: Grid) -> Tensor:
+    def _feed_forward(self, x: Tensor, grid: Grid) -> Tensor:
         return x + self.drop_path(self.mlp(self.norm2(x), grid))
 
 
@@ -113,9 +100,10 @@ class DualTokenAttention(BaseModule):
         pool_steps (int): Number of 2x2 average poolings before the aggregation; 0 for the last
             stage, which has no local branch.
         kernel_size (int): Kernel of the convolutional encoder.
-        token_size (tuple[int, int]): Grid of the global tokens. ``(0, 0)`` for none: image tokens
-            then attend to the aggregated ones, whose grid is not resized (our choice).
-        token_mlp (str, optional): MLP of the global tokens: ``'mix'``, ``'mlp'`` or None.
+        token_size (int | tuple[int, int]): Grid of the global tokens (table 7). 0 for none: image
+            tokens then attend to the aggregated ones, whose grid is not resized (our choice). With
+            ``token_mlp='mix'`` it changes parameter shapes.
+        token_mlp (str, optional): MLP of the global tokens: ``'mix'``, ``'mlp'`` (table 2) or None.
         alpha (float): Weight of the previous global tokens; that of the aggregated image is
             ``1 - alpha``.
         layer_scale_init (float): Initial layer scale of the convolutional encoder.
@@ -126,7 +114,8 @@ class DualTokenAttention(BaseModule):
         stepwise (bool): Ablation: False pools at once instead of in steps with a convolution
             between them.
         global_tokens (str): Ablation: ``'position_aware'``; ``'normal'`` tokens query the image
-            tokens and nothing is pooled; ``'combined'`` tokens query the aggregated ones.
+            tokens and nothing is pooled; ``'combined'`` tokens query the aggregated ones. The paper
+            has 8 such tokens, ``token_size=(1, 8)``, and ``token_mlp='mlp'`` (table 6).
 
     Raises:
         ValueError: If an option is not one of the allowed values, or ``num_heads`` does not divide
@@ -143,7 +132,7 @@ class DualTokenAttention(BaseModule):
         kernel_size: int = 7,
         window_size: int = 7,
         stepwise: bool = True,
-        token_size: Grid = (7, 7),
+        token_size: int | Grid = 7,
         token_mlp: str | None = 'mix',
         alpha: float = 0.1,
         global_tokens: str = 'position_aware',
@@ -158,6 +147,11 @@ class DualTokenAttention(BaseModule):
         ):
             if value not in choices:
                 raise ValueError(f'{name}={value!r} must be one of {choices}.')
+        if isinstance(token_size, int):
+            token_size = (token_size, token_size)
+        self.token_size = tuple(token_size)
+        if 0 in self.token_size and global_tokens != 'position_aware':
+            raise ValueError(f'token_size={token_size} leaves no global tokens to query the image.')
         self.num_heads = num_heads
         self.reads_image = global_tokens == 'normal'
 
@@ -165,8 +159,9 @@ class DualTokenAttention(BaseModule):
         if pool_steps and local == 'conv':
             self.local = ConvEncoder(embed_dims, kernel_size, layer_scale_init)
         elif pool_steps:
-            self.local = WindowAttention(embed_dims, num_heads, window_size=window_size)
-            self.local.proj = nn.Identity()  # this module's own proj follows
+            self.local = WindowAttention(
+                embed_dims, num_heads, window_size=window_size, out_proj=False
+            )
         if pool_steps and not self.reads_image:
             self.pool = AveragePooling(embed_dims, pool_steps, stepwise)
         if not (pool_steps and self.reads_image):

@@ -21,8 +21,7 @@ from ..ops import (
 from ..ops.layout import Grid
 from ..registry import MODELS
 from .attention import attend, head_dims_of, split_heads
-from .drop import DropPath
-from .init import init_linear
+from .common import DropPath, RecomputingBlock, init_linear
 from .patch_merging import PatchMerging
 
 
@@ -267,32 +266,38 @@ class LightViTAttention(BaseModule):
         )
 
 
-class LightViTBlock(BaseModule):
+class LightViTBlock(RecomputingBlock):
     """Transformer block of image and global tokens: LightViT attention, then the gated MLP.
 
     Args:
         embed_dims (int): Width C of image and global tokens.
         num_heads (int): Number of heads.
-        mlp_ratio (int): Hidden width of the MLP over C.
+        mlp_ratio (float): Hidden width of the MLP over C.
         drop_path (float): Drop rate of both residual branches.
         norm_eps (float): Epsilon of both norms.
-        window_size (int): Side of a window.
+        with_cp (bool | str): What to recompute in backward: True or ``'all'`` the block, ``'mlp'``
+            the second branch.
+        **attention: Options of :class:`LightViTAttention`.
+
+    Raises:
+        ValueError: If ``with_cp`` is not one of these values.
     """
 
     def __init__(
         self,
         embed_dims: int,
         num_heads: int,
-        mlp_ratio: int = 4,
+        mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
         norm_eps: float = 1e-6,
-        window_size: int = 7,
+        with_cp: bool | str = False,
+        **attention,
     ) -> None:
-        super().__init__()
+        super().__init__(with_cp)
         self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps)
-        self.attn = LightViTAttention(embed_dims, num_heads, window_size)
+        self.attn = LightViTAttention(embed_dims, num_heads, **attention)
         self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
-        self.mlp = BiDimMlp(embed_dims, embed_dims * mlp_ratio)
+        self.mlp = BiDimMlp(embed_dims, round(embed_dims * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
@@ -306,7 +311,13 @@ class LightViTBlock(BaseModule):
         Returns:
             tuple: Image and global tokens, of the same shapes.
         """
+        return self.recompute('all', self._run, x, g, grid)
+
+    def _run(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         mixed, update = self.drop_path.drop_jointly(*self.attn(self.norm1(x), self.norm1(g), grid))
         both = torch.cat([g + update, x + mixed], dim=1)
-        both = both + self.drop_path(self.mlp(self.norm2(both), grid))
+        both = self.recompute('mlp', self._feed_forward, both, grid)
         return both[:, g.shape[1] :], both[:, : g.shape[1]]
+
+    def _feed_forward(self, x: Tensor, grid: Grid) -> Tensor:
+        return x + self.drop_path(self.mlp(self.norm2(x), grid))

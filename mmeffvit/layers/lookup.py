@@ -10,16 +10,13 @@ from __future__ import annotations
 
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from ..ops.layout import Grid
 from ..ops.lookup import Projection, lookup_gather, lookup_infuse
 from .attention import SoftmaxAttention, head_dims_of
 from .block import TransformerBlock
-from .drop import DropPath
-from .init import init_linear
+from .common import DropPath, RecomputingBlock, build_layer_scale, init_linear
 from .mlp import Mlp
-from .scale import build_layer_scale
 
 NORM_POSITIONS = ('post_proj', 'pre')
 REUSE_NORMS = ('none', 'row')
@@ -37,6 +34,9 @@ class LookupGather(BaseModule):
         out_proj (bool): Whether an output projection follows the attention.
         attn_drop (float): Dropout of the attention weights; those returned are not dropped.
         norm_eps (float): Epsilon of both norms.
+
+    Raises:
+        ValueError: If ``norm_position`` is neither.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LookupGather(BaseModule):
         super().__init__()
         head_dims_of(embed_dims, num_heads)
         self.num_heads = num_heads
-        self.pre_norm = norm_position == 'pre'
+        self.pre_norm = _is_pre(norm_position)
         self.attn_drop = attn_drop
         self.q, self.k, self.v = (
             init_linear(nn.Linear(embed_dims, embed_dims, bias=qkv_bias)) for _ in range(3)
@@ -102,6 +102,9 @@ class LookupInfuse(BaseModule):
         reuse_norm (str): ``'none'`` uses the weights unchanged, ``'row'`` divides them by their sum
             over the compressed tokens.
         norm_eps (float): Epsilon of the norm.
+
+    Raises:
+        ValueError: If ``norm_position`` or ``reuse_norm`` is none of these.
     """
 
     def __init__(
@@ -114,7 +117,9 @@ class LookupInfuse(BaseModule):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.pre_norm = norm_position == 'pre'
+        self.pre_norm = _is_pre(norm_position)
+        if reuse_norm not in REUSE_NORMS:
+            raise ValueError(f'reuse_norm={reuse_norm!r} must be one of {REUSE_NORMS}.')
         self.normalise = reuse_norm == 'row'
         self.v = init_linear(nn.Linear(embed_dims, embed_dims, bias=qkv_bias))
         self.norm_v = nn.LayerNorm(embed_dims, eps=norm_eps)
@@ -137,7 +142,7 @@ class LookupInfuse(BaseModule):
         return lookup_infuse(weights, values, projection, normalise=self.normalise)
 
 
-class LookupBlock(BaseModule):
+class LookupBlock(RecomputingBlock):
     """LookupViT block: gathering, refinement, infusion and lookup MLP, each residual (algorithm 4).
 
     Args:
@@ -155,11 +160,12 @@ class LookupBlock(BaseModule):
         layer_scale (float, optional): Initial value of a learned scale per channel on the five
             residual branches.
         norm_eps (float): Epsilon of all norms.
-        with_cp (bool): Recompute the block in backward, so that the attention weights are not
-            stored.
+        with_cp (bool | str): What to recompute in backward: True or ``'all'`` the block, so that
+            the attention weights are not stored; ``'mlp'`` both MLPs.
 
     Raises:
-        ValueError: If ``norm_position`` or ``reuse_norm`` is not one of the allowed values.
+        ValueError: If ``with_cp``, ``norm_position`` or ``reuse_norm`` is not one of the allowed
+            values.
     """
 
     def __init__(
@@ -177,13 +183,9 @@ class LookupBlock(BaseModule):
         attn_drop: float = 0.0,
         layer_scale: float | None = None,
         norm_eps: float = 1e-6,
-        with_cp: bool = False,
+        with_cp: bool | str = False,
     ) -> None:
-        super().__init__()
-        if norm_position not in NORM_POSITIONS:
-            raise ValueError(f'norm_position={norm_position!r} must be one of {NORM_POSITIONS}.')
-        if reuse_norm not in REUSE_NORMS:
-            raise ValueError(f'reuse_norm={reuse_norm!r} must be one of {REUSE_NORMS}.')
+        super().__init__(with_cp)
         self.gather = LookupGather(
             embed_dims, num_heads, qkv_bias, norm_position, l2p_out_proj, attn_drop, norm_eps
         )
@@ -193,7 +195,8 @@ class LookupBlock(BaseModule):
             Mlp(embed_dims, round(embed_dims * mlp_ratio)),
             drop_path,
             norm_eps,
-            layer_scale=layer_scale,
+            with_cp if with_cp == 'mlp' else False,
+            layer_scale,
         )
         self.infuse = LookupInfuse(
             embed_dims, qkv_bias, norm_position, p2l_out_proj, reuse_norm, norm_eps
@@ -204,7 +207,6 @@ class LookupBlock(BaseModule):
             build_layer_scale(embed_dims, layer_scale) for _ in range(3)
         )
         self.drop_path = DropPath(drop_path)
-        self.with_cp = with_cp
 
     def share(self, block: LookupBlock) -> None:
         """Share the gathering, infusion and lookup MLP of another block, but not its refinement."""
@@ -229,16 +231,22 @@ class LookupBlock(BaseModule):
         Returns:
             tuple: Compressed tokens ``(B, M, D)`` and lookup tokens ``(B, N, D)``.
         """
-        if self.with_cp and self.training and lookup.requires_grad:
-            return checkpoint(self._streams, compressed, lookup, grids, use_reentrant=False)
-        return self._streams(compressed, lookup, grids)
+        return self.recompute('all', self._run, compressed, lookup, grids)
 
-    def _streams(
+    def _run(
         self, compressed: Tensor, lookup: Tensor, grids: tuple[Grid, Grid] | None
     ) -> tuple[Tensor, Tensor]:
         message, weights = self.gather(compressed, lookup, grids)
         compressed = compressed + self.drop_path(self.scale_gather(message))
-        compressed, _ = self.refine(compressed, grid=None if grids is None else grids[0])
+        compressed = self.refine(compressed, None if grids is None else grids[0])
         lookup = lookup + self.drop_path(self.scale_infuse(self.infuse(compressed, weights)))
-        lookup = lookup + self.drop_path(self.scale_mlp(self.mlp(self.norm(lookup), grid=None)))
-        return compressed, lookup
+        return compressed, self.recompute('mlp', self._feed_forward, lookup)
+
+    def _feed_forward(self, lookup: Tensor) -> Tensor:
+        return lookup + self.drop_path(self.scale_mlp(self.mlp(self.norm(lookup), grid=None)))
+
+
+def _is_pre(norm_position: str) -> bool:
+    if norm_position not in NORM_POSITIONS:
+        raise ValueError(f'norm_position={norm_position!r} must be one of {NORM_POSITIONS}.')
+    return norm_position == 'pre'

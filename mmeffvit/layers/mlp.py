@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 from ..ops import gelu_, map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
 from ..registry import MODELS
-from .init import depthwise_conv, init_linear
+from .common import init_linear, make_depthwise_conv
 
 
 @MODELS.register_module()
@@ -43,7 +43,7 @@ class ConvMlp(BaseModule):
     def __init__(self, embed_dims: int, hidden_dims: int, checkpoint_tail: bool = False) -> None:
         super().__init__()
         self.fc1 = init_linear(nn.Linear(embed_dims, hidden_dims))
-        self.dwconv = depthwise_conv(hidden_dims)
+        self.dwconv = make_depthwise_conv(hidden_dims)
         self.fc2 = init_linear(nn.Linear(hidden_dims, embed_dims))
         self.checkpoint_tail = checkpoint_tail
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from ..ops import map_to_tokens
 from ..ops.layout import Grid, divide_up, same_sizes
 from ..registry import MODELS
-from .init import init_conv
+from .common import init_conv
 
 
 @MODELS.register_module()

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from ..ops.layout import Grid, divide_up
 from ..registry import MODELS
-from .init import init_linear
+from .common import init_linear
 
 
 @MODELS.register_module()

@@ -12,7 +12,7 @@ from ..ops import depthwise_conv, gelu_, map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
 from ..ops.numerics import without_autocast
 from ..registry import MODELS
-from .carrier import Carrier
+from .block import ReusesAttention
 
 PHI_TYPES = ('phi', 'conv', 'dwconv', 'identity')
 
@@ -123,10 +123,10 @@ class Phi(BaseModule):
 
 
 @MODELS.register_module()
-class SkipAttention(BaseModule):
+class SkipAttention(ReusesAttention, BaseModule):
     """Attention layer of a skipped block: Φ applied to the previous block's attention output.
 
-    Reads ``carrier.mixed`` instead of the residual stream. Tokens that precede the grid (class
+    Tokens that precede the grid (class
     token, registers) are passed on unchanged, so a run of skipped blocks repeats those of the last
     block that attended (SkipAt, section 3.2).
 
@@ -138,26 +138,33 @@ class SkipAttention(BaseModule):
             ``eca_kernel``.
     """
 
-    reads_stream = False
-
     def __init__(
         self, embed_dims: int, num_heads: int | None = None, qkv_bias: bool = True, **phi
     ) -> None:
         super().__init__()
         self.phi = Phi(embed_dims, **phi)
 
-    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
-        """Map ``carrier.mixed`` of shape ``(B, E + H*W, C)`` to tokens of that shape.
+    def forward(self, x: Tensor, grid: Grid, previous_attention: Tensor | None = None) -> Tensor:
+        """Map the attention output of the block before to that of this one.
+
+        Args:
+            x (Tensor): Not used.
+            grid (tuple[int, int]): ``(H, W)``.
+            previous_attention (Tensor): ``(B, E + H*W, C)``, with E tokens before the grid.
+
+        Returns:
+            Tensor: Of the same shape.
 
         Raises:
             ValueError: If no block before this one attended.
         """
-        if carrier is None:
+        if previous_attention is None:
             raise ValueError('A skipped block needs a block before it that attends.')
-        num_extra_tokens = carrier.mixed.shape[1] - grid[0] * grid[1]
+        num_extra_tokens = previous_attention.shape[1] - grid[0] * grid[1]
         if num_extra_tokens == 0:
-            return self.phi(carrier.mixed, grid)
-        extra, patches = carrier.mixed[:, :num_extra_tokens], carrier.mixed[:, num_extra_tokens:]
+            return self.phi(previous_attention, grid)
+        extra = previous_attention[:, :num_extra_tokens]
+        patches = previous_attention[:, num_extra_tokens:]
         return torch.cat([extra, self.phi(patches, grid)], dim=1)
 
 

@@ -14,8 +14,7 @@ from ..ops.numerics import accurate
 from ..ops.quadtree import KINDS, quadtree_attention
 from ..registry import MODELS
 from .attention import head_dims_of, split_heads
-from .carrier import Carrier
-from .init import depthwise_conv, init_conv, init_linear
+from .common import init_conv, init_linear, make_depthwise_conv
 
 _ACTIVATIONS = {'gelu': F.gelu, 'relu': F.relu}
 
@@ -115,7 +114,7 @@ class QuadTreeAttention(BaseModule):
         if kind == 'B':
             self.level_weight = nn.Parameter(torch.randn(levels))
             if lepe:  # coarsest level first, as level_weight
-                self.lepe = nn.ModuleList(depthwise_conv(embed_dims) for _ in range(levels))
+                self.lepe = nn.ModuleList(make_depthwise_conv(embed_dims) for _ in range(levels))
             if value_branch:  # finest transition first
                 self.value_branches = nn.ModuleList(
                     ValueBranch(embed_dims, value_act) for _ in range(levels - 1)
@@ -125,7 +124,6 @@ class QuadTreeAttention(BaseModule):
         self,
         x: Tensor,
         grid: Grid,
-        carrier: Carrier | None = None,
         *,
         context: Tensor | None = None,
         context_grid: Grid | None = None,
@@ -136,7 +134,6 @@ class QuadTreeAttention(BaseModule):
         Args:
             x (Tensor): Query tokens ``(B, H*W, C)``.
             grid (tuple[int, int]): Their grid ``(H, W)``.
-            carrier (Carrier, optional): Not used.
             context (Tensor, optional): Key tokens ``(B, H'*W', C)`` of cross-attention.
             context_grid (tuple[int, int], optional): Their grid.
             key_mask (Tensor, optional): Boolean ``(B, H'*W')``, False where a key must not be

@@ -9,8 +9,7 @@ from ..ops.layout import Grid
 from ..ops.numerics import accurate
 from ..registry import MODELS
 from .attention import head_dims_of
-from .carrier import Carrier
-from .init import init_linear
+from .common import init_linear
 
 
 @MODELS.register_module()
@@ -106,7 +105,7 @@ class SlideAttention(BaseModule):
         """Whether the layer is in its re-parameterised form."""
         return self.dep_conv1 is None
 
-    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
         out = self.attend(*self.project(x, grid))
         return self.proj(out.flatten(3).flatten(1, 2))

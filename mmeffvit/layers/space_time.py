@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..ops import softmax_attention
 from .attention import head_dims_of
-from .init import init_linear
+from .common import init_linear
 
 
 class AttentionSource(NamedTuple):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ..ops.layout import Grid
 from ..registry import MODELS
-from .carrier import Carrier
+from .block import ReusesAttention
 from .phi import Phi
 from .window import WindowAttention
 
@@ -36,12 +36,12 @@ class ModulatedWindowAttention(WindowAttention):
 
 
 @MODELS.register_module()
-class EncoderReuse(BaseModule):
+class EncoderReuse(ReusesAttention, BaseModule):
     """Replacement of attention in a decoder block of SkipAt: Φ of an encoder block's output.
 
-    The source is the attention output ``(B, H*W, source_dims)`` of the paired encoder block, in
-    ``carrier.mixed``. The paper leaves widths and concatenation open; they are our choice, which
-    meets its FLOPs within 6 % (T) and 1 % (S, B).
+    The source is the attention output ``(B, H*W, source_dims)`` of the paired encoder block,
+    ``previous_attention``. The paper leaves widths and concatenation open; they are our choice,
+    which meets its FLOPs within 6 % (T) and 1 % (S, B).
 
     Args:
         embed_dims (int): Width of the decoder's tokens.
@@ -75,7 +75,7 @@ class EncoderReuse(BaseModule):
         else:
             self.phi = Phi(embed_dims, in_dims=source_dims)
 
-    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
-        """Map the carrier's tokens, and ``x`` where they are concatenated, to ``(B, H*W, C)``."""
-        source = carrier.mixed
+    def forward(self, x: Tensor, grid: Grid, previous_attention: Tensor | None = None) -> Tensor:
+        """Map the source, and ``x`` where they are concatenated, to ``(B, H*W, C)``."""
+        source = previous_attention
         return self.phi(torch.cat([source, x], -1) if self.reads_stream else source, grid)

@@ -17,8 +17,7 @@ from ..ops import (
 from ..ops.layout import Grid, same_sizes
 from ..registry import MODELS
 from .attention import head_dims_of
-from .carrier import Carrier
-from .init import init_linear
+from .common import init_linear
 
 
 @MODELS.register_module()
@@ -36,6 +35,8 @@ class WindowAttention(BaseModule):
         window_size (int): Side of a window.
         shift (bool): Shift the windows by half a window, rounded down.
 
+        out_proj (bool): Whether an output projection follows the attention.
+
     Raises:
         ValueError: If ``window_size`` is not positive or ``num_heads`` does not divide
             ``embed_dims``.
@@ -50,6 +51,7 @@ class WindowAttention(BaseModule):
         qkv_bias: bool = True,
         window_size: int = 7,
         shift: bool = False,
+        out_proj: bool = True,
     ) -> None:
         super().__init__()
         head_dims_of(embed_dims, num_heads)
@@ -59,7 +61,7 @@ class WindowAttention(BaseModule):
         self.window_size = window_size
         self.shift = shift
         self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias))
-        self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
+        self.proj = init_linear(nn.Linear(embed_dims, embed_dims)) if out_proj else nn.Identity()
         self.relative_position_bias_table = nn.Parameter(
             torch.zeros((2 * window_size - 1) ** 2, num_heads)
         )
@@ -68,7 +70,7 @@ class WindowAttention(BaseModule):
             'relative_position_index', relative_position_index(window_size), persistent=False
         )
 
-    def forward(self, x: Tensor, grid: Grid, carrier: Carrier | None = None) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
         windows, padded_grid, shifts = self.partition(x, grid)
         out = self.attend(*self.project(windows), padded_grid, shifts)

@@ -13,6 +13,8 @@ from torch import nn
 
 from helpers.models import BACKBONES, DENOISERS, MODELS, outputs, tiny_input, tiny_model
 from mmeffvit import backbones
+from mmeffvit.layers import ConvMlp
+from mmeffvit.layers.common import RecomputingBlock
 
 #: No multiples of anything, so that every padding is in the graph. The framework traces anew where
 #: a crop becomes contiguous or a pooling has no remainder; these sizes are alike in that.
@@ -24,6 +26,7 @@ BFLOAT16_TOLERANCE = 0.02
 HOSTS = {'HierarchicalTransformer', 'PyramidTransformer', 'TwoStreamTransformer'}
 #: Seconds of processor time after which a compilation does not come back.
 COMPILE_LIMIT = 120
+WITH_CHECKPOINTING = (*BACKBONES, 'uformer', 'uformer_skipat')
 QUICK = ('vit', 'lookupvit', 'uniformer')
 
 
@@ -118,6 +121,42 @@ def test_layer_decay_takes_every_trainable_parameter(name):
     assert rates[id(model['head'].weight)] == max(rates.values()) == 1
     num_blocks = sum(bool(re.search(r'blocks\.\d+$', key)) for key, _ in model.named_modules())
     assert min(rates.values()) == 0.5 ** (num_blocks + 1)
+
+
+@pytest.mark.parametrize('with_cp', [True, 'all', 'mlp', 'mlp_tail'])
+@pytest.mark.parametrize('name', WITH_CHECKPOINTING)
+def test_recomputing_changes_no_gradient(name, with_cp):
+    build = MODELS[name]
+    torch.manual_seed(0)
+    plain = build(drop_path_rate=0.1).train()
+    if with_cp == 'mlp_tail' and not any(isinstance(m, ConvMlp) for m in plain.modules()):
+        with pytest.raises(ValueError, match='mlp_tail'):
+            build(with_cp=with_cp)
+        return
+    recomputing = build(drop_path_rate=0.1, with_cp=with_cp).train()
+    recomputing.load_state_dict(plain.state_dict())
+    image, called = tiny_input(plain, (33, 40)), []
+    for module in recomputing.modules():
+        if isinstance(module, (ConvMlp, RecomputingBlock)):
+            part = '_run' if with_cp in (True, 'all') else '_feed_forward'
+            part = '_tail' if isinstance(module, ConvMlp) else part
+            whole = getattr(module, part)
+            setattr(module, part, lambda *args, f=whole: called.append(1) or f(*args))
+    grads = []
+    for model in (plain, recomputing):
+        torch.manual_seed(1)
+        out = model(image)
+        in_forward = len(called)
+        sum(o.square().mean() for o in ([out] if torch.is_tensor(out) else out)).backward()
+        grads.append([p.grad for p in model.parameters() if p.requires_grad])
+    assert len(called) > in_forward
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-4, atol=1e-6)
+
+
+def test_unknown_parts_to_recompute():
+    for name in WITH_CHECKPOINTING:
+        with pytest.raises(ValueError, match='with_cp='):
+            MODELS[name](with_cp='nonsense')
 
 
 def _check_compiled(model: nn.Module, backend: str) -> None:

@@ -7,14 +7,21 @@ from torch import nn
 from helpers.models import num_parameters
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import DualTokenViT
+from mmeffvit.backbones.dualtoken import ATTENTION_OPTIONS
 from mmeffvit.necks import TokenPooling
 
 SMALLEST = dict(embed_dims=(8, 16, 32), depths=(2, 2, 2))
 NUM_CLASSES = 1000
 
 
+def build(arch='tiny', **options) -> DualTokenViT:
+    """A backbone; options of its attention layer are put in their place."""
+    attention = {name: options.pop(name) for name in ATTENTION_OPTIONS if name in options}
+    return DualTokenViT(arch, attention=attention, **options)
+
+
 def classifier(**options) -> nn.Sequential:
-    backbone = DualTokenViT(out_type='raw', **options)
+    backbone = build(out_type='raw', **options)
     width = backbone.norm.normalized_shape[0]
     return nn.Sequential(backbone, TokenPooling(width)).append(Last(nn.Linear(1280, NUM_CLASSES)))
 
@@ -30,7 +37,7 @@ class Last(nn.Module):
 
 def smallest(**options) -> DualTokenViT:
     torch.manual_seed(0)
-    model = DualTokenViT(SMALLEST, **{'layer_scale_init': 1.0, **options})
+    model = build(SMALLEST, **{'layer_scale_init': 1.0, **options})
     for name, parameter in model.named_parameters():
         if name.endswith('weight') and parameter.ndim == 1:
             nn.init.uniform_(parameter, 0.5, 1.5)
@@ -58,11 +65,11 @@ def test_parameters(arch, token_mlp, whole, stages, dense):
     assert num_parameters(backbone.stem) == {'tiny': 12_000, 'small': 20_608}[arch]
     assert backbone.global_token.numel() == {'tiny': 2_352, 'small': 3_136}[arch]
     assert tuple(num_parameters(stage) for stage in backbone.stages) == stages
-    assert num_parameters(DualTokenViT(arch, token_mlp=token_mlp)) == dense
+    assert num_parameters(build(arch, token_mlp=token_mlp)) == dense
 
 
 def test_parameters_of_blocks_and_merges():
-    mix, mlp = DualTokenViT('small'), DualTokenViT('small', token_mlp='mlp')
+    mix, mlp = DualTokenViT('small'), build('small', token_mlp='mlp')
     blocks = [[num_parameters(stage.blocks[0]) for stage in model.stages] for model in (mix, mlp)]
     assert blocks == [[177_491, 418_323, 1_106_067], [179_201, 432_385, 1_169_409]]
     assert [num_parameters(stage.merge) for stage in mix.stages[1:]] == [49_792, 197_888]
@@ -329,4 +336,4 @@ def test_half_precision():
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
-        DualTokenViT(**options)
+        build(**options)

@@ -46,8 +46,8 @@ def test_parameters(arch):
 def test_parameters_of_the_options():
     heads = 2 * 769 * CLASSES
     for options, wanted in (
-        (dict(l2p_out_proj=False), 122_850_512),
-        (dict(p2l_out_proj=True), 137_024_720),
+        (dict(attention=dict(l2p_out_proj=False)), 122_850_512),
+        (dict(attention=dict(p2l_out_proj=True)), 137_024_720),
         (dict(share_mhbc=True), 90_886_736),
     ):
         assert num_parameters(_on_meta('base', out_type='pooled', **options)) + heads == wanted
@@ -248,6 +248,9 @@ def test_export_keeps_nothing_behind():
         (dict(out_type='map'), 'out_type'),
         (dict(out_tokens='compressed'), 'out_tokens'),
         (dict(arch='huge'), 'arch'),
+        (dict(attention=dict(norm_position='none')), 'norm_position'),
+        (dict(attention=dict(reuse_norm='column')), 'reuse_norm'),
+        (dict(with_cp='tail'), 'with_cp'),
     ],
 )
 def test_bad_options(options, name):

@@ -34,7 +34,7 @@ def test_a_whole_classifier_fills_mmpretrains():
 )
 def test_the_weights_say_which_variant_they_are(name, token_mlp, token_size):
     config = convert(public_state(name), 'dualtoken').config
-    assert (config['token_mlp'], config['token_size']) == (token_mlp, token_size)
+    assert config['attention'] == dict(token_mlp=token_mlp, token_size=token_size)
     assert config['arch']['num_heads'] == (2, 4, 8)
     assert config['out_type'] == 'raw'
 

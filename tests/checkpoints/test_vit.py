@@ -73,12 +73,12 @@ def test_lookupvit_starts_as_the_vit_on_its_compressed_tokens():
     vit = randomised(VisionTransformer(ARCH, img_size=64, with_cls_token=False, final_norm=False))
     result = convert({**official(vit), 'cls_token': torch.zeros(1, 1, 128)}, 'vit-to-lookupvit')
     assert result.is_exact
-    config = dict(result.config, compressed_size=4, norm_position='pre')
+    config = dict(result.config, compressed_size=4, attention=dict(norm_position='pre'))
     lookup = MODELS.build(config).eval()
     lookup.load_state_dict(result.state, strict=False)
     block, reference = lookup.blocks[2], vit.blocks[2]
     x = torch.randn(1, 16, 128)
-    torch.testing.assert_close(block.refine(x, (4, 4))[0], reference(x, (4, 4), None)[0])
+    torch.testing.assert_close(block.refine(x, (4, 4)), reference(x, (4, 4)))
     block.gather.norm_q, block.gather.norm_k = nn.Identity(), nn.Identity()
     torch.testing.assert_close(block.gather(x, x)[0], reference.attn(x, (4, 4)))
     assert torch.equal(block.infuse.norm_v.weight, torch.full((128,), 0.1))

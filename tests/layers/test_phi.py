@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from helpers.goldens import load_golden, recipe, relative_error
-from mmeffvit.layers import Carrier, Phi, SkipAttention
+from mmeffvit.layers import Phi, SkipAttention
 from mmeffvit.layers.phi import eca_kernel_size
 
 _NAMES = {'linear1.0': 'fc1', 'dwconv.0': 'dwconv', 'linear2.0': 'fc2', 'eca.conv': 'eca.conv'}
@@ -105,7 +105,7 @@ def test_arguments_without_meaning(options):
 @pytest.mark.parametrize('extra', [0, 1, 3])
 def test_skipped_layer_passes_extra_tokens_on(extra):
     layer, mixed = SkipAttention(8), torch.randn(2, extra + 6, 8)
-    out = layer(torch.randn_like(mixed), (2, 3), Carrier(mixed))
+    out = layer(torch.randn_like(mixed), (2, 3), mixed)
     assert torch.equal(out[:, :extra], mixed[:, :extra])
     torch.testing.assert_close(out[:, extra:], layer.phi(mixed[:, extra:], (2, 3)))
 

@@ -17,7 +17,7 @@ CONFIGS = Path(__file__).parents[2] / 'configs'
 
 def cost(name: str, token_mlp: str) -> Complexity:
     config = Config.fromfile(CONFIGS / f'{name}.py')
-    config.model.backbone.token_mlp = token_mlp
+    config.model.backbone.attention = dict(token_mlp=token_mlp)
     return count_config(config)
 
 

@@ -13,7 +13,6 @@ def explain_cross_shaped_window(
     layer: CrossShapedWindowAttention,
     x: Tensor,
     grid: Grid,
-    previous: object = None,
     *,
     query: AttentionQuery,
 ) -> list[AttentionMap]:

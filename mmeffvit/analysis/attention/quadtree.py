@@ -18,7 +18,6 @@ def explain_quadtree(
     layer: QuadTreeAttention,
     x: Tensor,
     grid: Grid,
-    previous: object = None,
     *,
     query: AttentionQuery,
 ) -> list[AttentionMap]:

@@ -14,7 +14,6 @@ def explain_slide(
     layer: SlideAttention,
     x: Tensor,
     grid: Grid,
-    previous: object = None,
     *,
     query: AttentionQuery,
 ) -> list[AttentionMap]:

@@ -13,7 +13,6 @@ def explain_softmax(
     layer: SoftmaxAttention,
     x: Tensor,
     grid: Grid,
-    previous: object = None,
     *,
     query: AttentionQuery,
 ) -> list[AttentionMap]:
@@ -34,7 +33,6 @@ def explain_spatial_reduction(
     layer: SpatialReductionAttention,
     x: Tensor,
     grid: Grid,
-    previous: object = None,
     *,
     query: AttentionQuery,
 ) -> list[AttentionMap]:

@@ -14,7 +14,6 @@ def explain_window(
     layer: WindowAttention,
     x: Tensor,
     grid: Grid,
-    previous: object = None,
     *,
     query: AttentionQuery,
 ) -> list[AttentionMap]:

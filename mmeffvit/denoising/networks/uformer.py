@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from ...layers import Phi, TransformerBlock, drop_path_schedule
 from ...layers.build import build_layer
-from ...layers.init import init_linear
+from ...layers.common import init_linear
 from ...ops import map_to_tokens, tokens_to_map
 from ...ops.layout import divide_up
 from ...registry import MODELS
@@ -26,6 +27,19 @@ UFORMER_ARCHS = {
     's': dict(embed_dims=32, depths=(2, 2, 2, 2, 2, 2, 2, 2, 2)),
     'b': dict(embed_dims=32, depths=(1, 2, 8, 8, 2, 8, 8, 2, 1)),
 }
+
+
+class Skip(NamedTuple):
+    """What travels from an encoder stage to the decoder stage of its resolution.
+
+    Attributes:
+        map (Tensor): The stage's output ``(B, C, H, W)``.
+        attentions (list[Tensor | None]): Attention outputs ``(B, H*W, C)`` of its blocks, if the
+            decoder reuses them.
+    """
+
+    map: Tensor
+    attentions: list[Tensor | None]
 
 
 @MODELS.register_module()
@@ -60,7 +74,7 @@ class Uformer(BaseModule):
 
     zoo = zoo_of('uformer', UFORMER_ARCHS)
     num_frames = None
-    #: Whether decoder blocks get the carriers of encoder blocks, which then stay alive.
+    #: Whether decoder blocks get the attention outputs of encoder blocks, which then stay alive.
     reuses_encoder = False
 
     def __init__(
@@ -166,30 +180,31 @@ class Uformer(BaseModule):
 
     def _features(self, x: Tensor) -> Tensor:
         x = self.stem(x)
-        skips, carriers = [], []
+        skips: list[Skip] = []
         for blocks, down in zip(self.encoder, self.downs):
             tokens, grid = map_to_tokens(x), tuple(x.shape[-2:])
-            stage_carriers = []
+            attentions = []
             for block in blocks:
-                tokens, carrier = block(tokens, grid)
                 if self.reuses_encoder:
-                    stage_carriers.append(carrier)
-            skips.append(tokens_to_map(tokens, grid))
-            carriers.append(stage_carriers)
-            x = down(skips[-1])
+                    tokens, attention = block(tokens, grid, return_attention=True)
+                    attentions.append(attention)
+                else:
+                    tokens = block(tokens, grid)
+            skips.append(Skip(tokens_to_map(tokens, grid), attentions))
+            x = down(skips[-1].map)
         tokens, grid = map_to_tokens(x), tuple(x.shape[-2:])
         for block in self.bottleneck:
-            tokens, _ = block(tokens, grid)
+            tokens = block(tokens, grid)
         for blocks, up in zip(self.decoder, self.ups):
-            x = torch.cat([up(tokens_to_map(tokens, grid)), skips.pop()], 1)
+            skip, sources = skips.pop()
+            x = torch.cat([up(tokens_to_map(tokens, grid)), skip], 1)
             tokens, grid = map_to_tokens(x), tuple(x.shape[-2:])
-            sources = carriers.pop()
             for index, block in enumerate(blocks):
-                carrier = None
+                source = None
                 if self.reuses_encoder:
                     place = self.source_index(index, len(blocks))
-                    carrier, sources[place] = sources[place], None
-                tokens, _ = block(tokens, grid, carrier)
+                    source, sources[place] = sources[place], None  # freed after its only use
+                tokens = block(tokens, grid, source)
         return self.head(tokens_to_map(tokens, grid))
 
 

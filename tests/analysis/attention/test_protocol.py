@@ -48,7 +48,7 @@ def test_every_attention_layer_of_the_package_has_an_explanation():
 
 
 class Plain(nn.Module):
-    def forward(self, x, grid, previous=None):
+    def forward(self, x, grid):
         return x
 
 
@@ -60,7 +60,7 @@ def test_a_layer_needs_no_explanation():
 
 def test_a_method_is_the_fallback():
     class WithMethod(Plain):
-        def explain(self, x, grid, previous=None, *, query):
+        def explain(self, x, grid, *, query):
             return [query.map_at_point('own', torch.ones(grid), grid)]
 
     assert has_explanation(WithMethod())
@@ -77,7 +77,7 @@ def test_a_function_is_registered_for_a_type_and_its_subclasses():
         pass
 
     @explain.register(Registered)
-    def explain_registered(layer, x, grid, previous=None, *, query):
+    def explain_registered(layer, x, grid, *, query):
         return [AttentionMap(type(layer).__name__, torch.ones(grid), None)]
 
     assert has_explanation(Subclass()) and not has_explanation(Plain())

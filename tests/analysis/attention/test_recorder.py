@@ -75,7 +75,7 @@ class UnexplainedLayer(nn.Module):
     def __init__(self, embed_dims, num_heads, qkv_bias=True):
         super().__init__()
 
-    def forward(self, x, grid, previous=None):
+    def forward(self, x, grid):
         return x
 
 

@@ -46,8 +46,10 @@ BACKBONES = [
     lambda: SwinTransformer(STAGES),
     lambda: CSWinTransformer({**STAGES, 'num_heads': (2, 2, 4, 8)}),
     lambda: DualTokenViT(TWO_STREAM),
-    lambda: DualTokenViT(TWO_STREAM, token_size=0),
-    lambda: DualTokenViT(TWO_STREAM, global_tokens='normal', token_size=(1, 8), token_mlp='mlp'),
+    lambda: DualTokenViT(TWO_STREAM, attention=dict(token_size=0)),
+    lambda: DualTokenViT(
+        TWO_STREAM, attention=dict(global_tokens='normal', token_size=(1, 8), token_mlp='mlp')
+    ),
     lambda: LightViT({**TWO_STREAM, 'num_heads': (1, 2, 4)}),
     lambda: LookupViT(VIT),
     lambda: SkipAtViT(VIT),
@@ -75,7 +77,7 @@ def test_every_backbone_has_maps(build):
 
 def test_weights_of_the_global_tokens_sum_to_one():
     places = [(row, column) for row in range(3) for column in range(4)]
-    backbone = DualTokenViT(TWO_STREAM, token_size=(3, 4))
+    backbone = DualTokenViT(TWO_STREAM, attention=dict(token_size=(3, 4)))
     for _, maps, _ in explain_at(backbone, tokens=places):
         total = sum(attention.weights for attention in maps)
         torch.testing.assert_close(total, torch.ones_like(total))
