@@ -14,7 +14,6 @@ from ..ops import (
     merge_windows,
     pad_tokens,
     partition_windows,
-    relative_position_index,
     softmax_attention,
     tokens_to_map,
 )
@@ -23,6 +22,7 @@ from ..registry import MODELS
 from .attention import attend, head_dims_of, split_heads
 from .common import DropPath, RecomputingBlock, init_linear
 from .patch_merging import PatchMerging
+from .window import RelativePositionBias
 
 
 class ConvStem(BaseModule):
@@ -177,7 +177,7 @@ class BiDimMlp(BaseModule):
         return x * (channel_gate * logits.sigmoid())
 
 
-class LightViTAttention(BaseModule):
+class LightViTAttention(RelativePositionBias, BaseModule):
     """Window attention of image tokens plus attention to global tokens that gathered the image.
 
     Args:
@@ -197,13 +197,7 @@ class LightViTAttention(BaseModule):
         self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims))
         self.kv_global = init_linear(nn.Linear(embed_dims, 2 * embed_dims))
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
-        self.relative_position_bias_table = nn.Parameter(
-            torch.zeros((2 * window_size - 1) ** 2, num_heads)
-        )
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer(
-            'relative_position_index', relative_position_index(window_size), persistent=False
-        )
+        self.add_relative_position_bias(window_size, num_heads)
 
     def forward(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Attend.
@@ -256,14 +250,8 @@ class LightViTAttention(BaseModule):
 
     def attend_in_windows(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend inside each window: ``(B * windows, heads, N, D)`` to the same shape."""
-        return softmax_attention(q, k, v, self._bias(q.dtype))
-
-    def _bias(self, dtype: torch.dtype) -> Tensor:
-        """Relative position bias ``(1, heads, N, N)``."""
-        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
-        return (
-            bias.view(1, self.window_size**2, self.window_size**2, -1).permute(0, 3, 1, 2).to(dtype)
-        )
+        bias = self.relative_position_bias().to(q.dtype)
+        return softmax_attention(q, k, v, bias.unsqueeze(0))
 
 
 class LightViTBlock(RecomputingBlock):

@@ -20,8 +20,33 @@ from .attention import head_dims_of
 from .common import init_linear
 
 
+class RelativePositionBias(nn.Module):
+    """Mixin for window attention with a learned bias per head and relative position (Swin)."""
+
+    relative_position_bias_table: nn.Parameter
+    relative_position_index: Tensor
+
+    def add_relative_position_bias(self, window_size: int, num_heads: int) -> None:
+        """Add the table ``((2 * window_size - 1) ** 2, heads)`` and the index into it.
+
+        Args:
+            window_size (int): Side of a window.
+            num_heads (int): Number of heads.
+        """
+        table = torch.zeros((2 * window_size - 1) ** 2, num_heads)
+        self.relative_position_bias_table = nn.Parameter(nn.init.trunc_normal_(table, std=0.02))
+        index = relative_position_index(window_size)
+        self.register_buffer('relative_position_index', index, persistent=False)
+
+    def relative_position_bias(self) -> Tensor:
+        """Return the bias ``(heads, N, N)`` between the N tokens of a window."""
+        index = self.relative_position_index
+        bias = self.relative_position_bias_table[index.flatten()]
+        return bias.view(*index.shape, -1).permute(2, 0, 1)
+
+
 @MODELS.register_module()
-class WindowAttention(BaseModule):
+class WindowAttention(RelativePositionBias, BaseModule):
     """Multi-head attention inside square windows, regular or shifted.
 
     A grid that the window does not divide is padded with zeros at the bottom and right. Padding
@@ -34,7 +59,6 @@ class WindowAttention(BaseModule):
         qkv_bias (bool): Whether the query, key and value projections have biases.
         window_size (int): Side of a window.
         shift (bool): Shift the windows by half a window, rounded down.
-
         out_proj (bool): Whether an output projection follows the attention.
 
     Raises:
@@ -62,13 +86,7 @@ class WindowAttention(BaseModule):
         self.shift = shift
         self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias))
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims)) if out_proj else nn.Identity()
-        self.relative_position_bias_table = nn.Parameter(
-            torch.zeros((2 * window_size - 1) ** 2, num_heads)
-        )
-        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
-        self.register_buffer(
-            'relative_position_index', relative_position_index(window_size), persistent=False
-        )
+        self.add_relative_position_bias(window_size, num_heads)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
@@ -120,13 +138,7 @@ class WindowAttention(BaseModule):
         """
         counts = (padded_grid[0] // self.window_size, padded_grid[1] // self.window_size)
         visible = None if same_sizes(shifts, (0, 0)) else self._visible(shifts, q.device)
-        return window_attention(q, k, v, self._bias(), counts, visible)
-
-    def _bias(self) -> Tensor:
-        """Relative position bias ``(heads, N, N)``."""
-        N = self.window_size**2
-        bias = self.relative_position_bias_table[self.relative_position_index.flatten()]
-        return bias.view(N, N, -1).permute(2, 0, 1)
+        return window_attention(q, k, v, self.relative_position_bias(), counts, visible)
 
     def _visible(self, shifts: tuple[int, int], device: torch.device) -> Tensor:
         """Boolean masks ``(2, 2, N, N)`` of inner windows and those in the last row and column."""

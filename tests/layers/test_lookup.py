@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmeffvit.layers import LookupBlock
+from mmeffvit.layers import LookupBlock, LookupGather, LookupInfuse
 
 D, HEADS = 16, 4
 OPTIONS = dict(
@@ -154,8 +154,17 @@ def test_checkpointing_keeps_no_attention():
         assert any(s[-2:] == (3, 50) for s in shapes) == found
 
 
-def test_bad_options():
-    with pytest.raises(ValueError, match='norm_position'):
-        LookupBlock(D, HEADS, norm_position='post')
-    with pytest.raises(ValueError, match='reuse_norm'):
-        LookupBlock(D, HEADS, reuse_norm='column')
+@pytest.mark.parametrize(
+    ('layer', 'options'),
+    [
+        (LookupBlock, dict(num_heads=HEADS, norm_position='post')),
+        (LookupBlock, dict(num_heads=HEADS, reuse_norm='column')),
+        (LookupGather, dict(num_heads=HEADS, norm_position='post')),
+        (LookupInfuse, dict(norm_position='post')),
+        (LookupInfuse, dict(reuse_norm='column')),
+    ],
+)
+def test_bad_options(layer, options):
+    name, value = list(options.items())[-1]
+    with pytest.raises(ValueError, match=f"{name}='{value}' must be one of"):
+        layer(D, **options)
