@@ -28,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('src', type=Path, help='checkpoint of public code')
+    parser.add_argument('src', help='checkpoint of public code: a file or a URL')
     parser.add_argument('dst', type=Path, help='where to write the converted one')
     parser.add_argument('--family', required=True, choices=sorted(FAMILIES))
     parser.add_argument('--part', choices=PARTS, default='backbone')
@@ -53,7 +53,7 @@ def main() -> None:
     for key in [line.partition(':')[0] for line in result.mismatched]:
         del result.state[key if key in result.state else f'backbone.{key}']
     meta = dict(
-        family=args.family, source=args.src.name, config=result.config, mmeffvit=__version__
+        family=args.family, source=Path(args.src).name, config=result.config, mmeffvit=__version__
     )
     write_weights(result.state, args.dst, meta)
     Console().print(f'wrote {args.dst} ({len(result.state)} tensors)', soft_wrap=True)

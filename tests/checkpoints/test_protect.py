@@ -1,10 +1,6 @@
 """mmengine's own functions, as the frameworks call them."""
 
-import functools
-import http.server
 import logging
-import threading
-from contextlib import contextmanager
 
 import pytest
 import torch
@@ -14,26 +10,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from helpers import malice
+from helpers.servers import serve
 from mmeffvit.checkpoints import CheckpointError, read_weights
 from mmeffvit.checkpoints.load import partial_allowed
 
 STATE = {'weight': torch.ones(2, 2), 'bias': torch.zeros(2)}
-
-
-@contextmanager
-def serve(folder):
-    """Serve a folder; gives its address."""
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield f'http://127.0.0.1:{server.server_port}'
-        server.shutdown()
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 import http.server
-import threading
 from contextlib import contextmanager
 
 import pytest
 import torch
 
+from helpers.servers import running
 from mmeffvit.checkpoints import CheckpointError, read_weights
 from mmeffvit.checkpoints.sources import download
 
@@ -30,10 +30,8 @@ def server(answers):
         def log_message(self, *args):
             pass
 
-    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        yield f'http://127.0.0.1:{running.server_port}', asked
-        running.shutdown()
+    with running(Handler) as address:
+        yield address, asked
 
 
 @pytest.fixture
