@@ -1,3 +1,2 @@
-_base_ = 'uformer_b_sidd.py'
-
-model = dict(backbone=dict(type='SkipUformer'))
+_base_ = 'uformer_skipat_b_sidd.py'
+_deprecation_ = dict(expected='uformer_skipat_b_sidd.py')

@@ -1,3 +1,2 @@
-_base_ = 'uformer_s_sidd.py'
-
-model = dict(backbone=dict(type='SkipUformer'))
+_base_ = 'uformer_skipat_s_sidd.py'
+_deprecation_ = dict(expected='uformer_skipat_s_sidd.py')

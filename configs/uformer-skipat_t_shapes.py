@@ -1,3 +1,2 @@
-_base_ = 'uformer_t_shapes.py'
-
-model = dict(backbone=dict(type='SkipUformer'))
+_base_ = 'uformer_skipat_t_shapes.py'
+_deprecation_ = dict(expected='uformer_skipat_t_shapes.py')

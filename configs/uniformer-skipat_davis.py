@@ -1,3 +1,2 @@
-_base_ = 'uniformer_davis.py'
-
-model = dict(backbone=dict(type='SkipUniFormerUNet'))
+_base_ = 'uniformer_skipat_davis.py'
+_deprecation_ = dict(expected='uniformer_skipat_davis.py')

@@ -1,3 +1,2 @@
-_base_ = 'uniformer_shapes.py'
-
-model = dict(backbone=dict(type='SkipUniFormerUNet'))
+_base_ = 'uniformer_skipat_shapes.py'
+_deprecation_ = dict(expected='uniformer_skipat_shapes.py')

@@ -15,7 +15,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 
 from .checkpoints import load_weights
 from .utils.config import activate_scope, read_config
-from .zoo import entries
+from .zoo import current_name, entries
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -43,6 +43,7 @@ def get_model(name: str, pretrained: str | Path | None = None, **options) -> nn.
         >>> features = backbone(torch.rand(1, 3, 480, 640))
     """
     known = entries()
+    name = current_name(name, known)
     if name not in known:
         near = ', '.join(get_close_matches(name, known)) or 'none is near'
         raise ValueError(

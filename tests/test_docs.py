@@ -19,7 +19,7 @@ PAGES = sorted(DOCS.glob('*.md'))
 FOREIGN = {'.', 'make', 'pip'}
 #: Weights that pages speak of; made at random where they do.
 WEIGHTS = {
-    'denoiser.pth': 'uformer-skipat_t_sidd.py',
+    'denoiser.pth': 'uformer_skipat_t_sidd.py',
     'detector.pth': 'retinanet_slide_pvtv2_b0_shapes.py',
 }
 

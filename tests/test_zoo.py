@@ -84,8 +84,8 @@ def test_every_backbone_and_denoiser_is_listed():
 
 def test_patterns():
     assert list_models('quadtree*') == [f'quadtree_b{size}' for size in range(6)]
-    assert list_models('*lookup*') == [f'lookupvit_{s}' for s in ('tiny', 'small', 'base', 'large')]
-    assert {'uformer_t', 'uformer-skipat_t'} <= set(list_models('uformer*'))
+    assert list_models('*lookup*') == [f'lookupvit_{size}' for size in 'tsbl']
+    assert {'uformer_t', 'uformer_skipat_t'} <= set(list_models('uformer*'))
     assert list_models('resnet*') == []
 
 
@@ -98,22 +98,44 @@ def test_options_reach_the_class():
 
 
 @pytest.mark.parametrize(
-    ('name', 'near'), [('quadtre_b2', 'quadtree_b2'), ('Swin_tiny', 'swin_tiny'), ('x', 'none is')]
+    ('name', 'near'), [('quadtre_b2', 'quadtree_b2'), ('Swin_tiny', 'swin_t'), ('x', 'none is')]
 )
 def test_a_wrong_name_gives_near_ones(name, near):
     with pytest.raises(ValueError, match=f"no model '{name}' .*{near}.*list_models"):
         get_model(name)
 
 
+@pytest.mark.parametrize(
+    'old, new',
+    [
+        ('slide_swin_tiny', 'slide_swin_t'),
+        ('skipat_pvt_medium', 'skipat_pvt_m'),
+        ('lookupvit_base', 'lookupvit_b'),
+        ('uformer-skipat_t', 'uformer_skipat_t'),
+        ('uniformer-skipat', 'uniformer_skipat'),
+    ],
+)
+def test_names_of_version_0_1(old, new):
+    assert new in list_models() and old not in list_models()
+    with torch.device('meta'), pytest.warns(DeprecationWarning, match=f"'{old}' .* '{new}'"):
+        assert type(get_model(old)) is type(get_model(new))
+
+
+def test_sizes_of_archs_have_short_names():
+    with torch.device('meta'):
+        short, long = (get_model('slide_pvt_t', arch=arch) for arch in ('m', 'medium'))
+    assert len(short.stages[2].blocks) == len(long.stages[2].blocks) == 18
+
+
 @pytest.fixture(scope='module')
 def weights():
-    return get_model('lightvit_tiny').state_dict()
+    return get_model('lightvit_t').state_dict()
 
 
 @pytest.mark.parametrize('wrap', [dict, lambda state: dict(state_dict=state, meta={})])
 def test_pretrained(tmp_path, weights, wrap):
     torch.save(wrap(weights), tmp_path / 'w.pth')
-    model = get_model('lightvit_tiny', pretrained=tmp_path / 'w.pth')
+    model = get_model('lightvit_t', pretrained=tmp_path / 'w.pth')
     torch.testing.assert_close(model.state_dict(), weights)
 
 
@@ -121,16 +143,16 @@ def test_pretrained_from_a_detector_and_for_other_outputs(tmp_path, weights):
     state = {f'backbone.{k}': v for k, v in weights.items() if not k.startswith('norm0.')}
     state['neck.weight'] = torch.zeros(1)
     save_file(state, tmp_path / 'w.safetensors')
-    whole = get_model('lightvit_tiny', pretrained=tmp_path / 'w.safetensors')
+    whole = get_model('lightvit_t', pretrained=tmp_path / 'w.safetensors')
     torch.testing.assert_close(whole.norm1.weight, weights['norm1.weight'])
-    last = get_model('lightvit_tiny', pretrained=tmp_path / 'w.safetensors', out_indices=-1)
+    last = get_model('lightvit_t', pretrained=tmp_path / 'w.safetensors', out_indices=-1)
     torch.testing.assert_close(last.stages.state_dict(), whole.stages.state_dict())
 
 
 def test_a_dead_url_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path))
     with pytest.raises(ValueError, match=r'http://127\.0\.0\.1:9/w\.pth cannot be downloaded'):
-        get_model('lightvit_tiny', pretrained='http://127.0.0.1:9/w.pth')
+        get_model('lightvit_t', pretrained='http://127.0.0.1:9/w.pth')
 
 
 def test_wrong_weights(tmp_path, weights):
@@ -140,9 +162,9 @@ def test_wrong_weights(tmp_path, weights):
     ):
         get_model('pvtv2_b0', pretrained=tmp_path / 'w.pth')
     with pytest.raises(ValueError, match='of another shape, left as initialised: global_token'):
-        get_model('lightvit_small', pretrained=tmp_path / 'w.pth')
+        get_model('lightvit_s', pretrained=tmp_path / 'w.pth')
     with pytest.raises(ValueError, match=r'no\.pth does not exist'):
-        get_model('lightvit_tiny', pretrained='no.pth')
+        get_model('lightvit_t', pretrained='no.pth')
 
 
 def test_import_stays_light():

@@ -18,6 +18,7 @@ from rich.console import Console
 from mmeffvit import __version__
 from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_weights, write_weights
 from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.zoo import current_name
 
 SUFFIXES = ('.pth', '.pt', '.safetensors')
 SHOWN = 10
@@ -30,7 +31,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('src', help='checkpoint of public code: a file or a URL')
     parser.add_argument('dst', type=Path, help='where to write the converted one')
-    parser.add_argument('--family', required=True, choices=sorted(FAMILIES))
+    parser.add_argument(
+        '--family',
+        required=True,
+        type=lambda name: current_name(name, FAMILIES),
+        choices=sorted(FAMILIES),
+    )
     parser.add_argument('--part', choices=PARTS, default='backbone')
     parser.add_argument('--allow-partial', action='store_true', help='write despite a mismatch')
     parser.add_argument('--verbose', action='store_true', help='list every key')

@@ -15,9 +15,9 @@ from benchmarks.gpu.records import Recorder
 #: Models that are timed in turn, so that their ratios are of one run; the most wanted first.
 GROUPS = (
     ('quadtree_b2', 'pvtv2_b2'),
-    ('slide_swin_tiny', 'swin_tiny'),
-    ('skipat_small', 'vit_small'),
-    ('quadtree_b1', 'lookupvit_base', 'dualtoken_small'),
+    ('slide_swin_t', 'swin_t'),
+    ('skipat_s', 'vit_s'),
+    ('quadtree_b1', 'lookupvit_b', 'dualtoken_s'),
     ('uformer_t',),
 )
 QUICK_GROUPS = (('quadtree_b0', 'pvtv2_b0'),)

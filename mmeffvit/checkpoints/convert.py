@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..registry import MODELS
+from ..zoo import current_name
 from .dualtoken import DUALTOKEN
 from .keymap import Conversion, KeyMap, apply_rules, check_against
 from .lookupvit import VIT_TO_LOOKUPVIT
@@ -30,22 +31,22 @@ from .vit import VIT
 FAMILIES: dict[str, KeyMap] = {
     'dualtoken': DUALTOKEN,
     'pvt': PVT,
-    'pvt-to-slide': PVT_TO_SLIDE,
+    'pvt_to_slide': PVT_TO_SLIDE,
     'pvtv2': PVTV2,
-    'pvtv2-to-slide': PVTV2_TO_SLIDE,
+    'pvtv2_to_slide': PVTV2_TO_SLIDE,
     'quadtree': QUADTREE,
     'skipat': SKIPAT,
-    'slide-pvt': SLIDE_PVT,
-    'slide-pvtv2': SLIDE_PVTV2,
-    'slide-swin': SLIDE_SWIN,
+    'slide_pvt': SLIDE_PVT,
+    'slide_pvtv2': SLIDE_PVTV2,
+    'slide_swin': SLIDE_SWIN,
     'swin': SWIN,
-    'swin-to-slide': SWIN_TO_SLIDE,
+    'swin_to_slide': SWIN_TO_SLIDE,
     'uformer': UFORMER,
-    'uformer-skipat': SKIP_UFORMER,
-    'uniformer-skipat': SKIP_UNIFORMER,
+    'uformer_skipat': SKIP_UFORMER,
+    'uniformer_skipat': SKIP_UNIFORMER,
     'vit': VIT,
-    'vit-to-lookupvit': VIT_TO_LOOKUPVIT,
-    'vit-to-skipat': VIT_TO_SKIPAT,
+    'vit_to_lookupvit': VIT_TO_LOOKUPVIT,
+    'vit_to_skipat': VIT_TO_SKIPAT,
 }
 PARTS = ('backbone', 'model')
 
@@ -74,6 +75,7 @@ def convert(
     Raises:
         ValueError: If ``family`` or ``part`` is unknown, or the keys are not that family's.
     """
+    family = current_name(family, FAMILIES)
     if family not in FAMILIES:
         raise ValueError(f'family={family!r} is not one of {", ".join(FAMILIES)}.')
     if part not in PARTS:

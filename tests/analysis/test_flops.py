@@ -121,7 +121,7 @@ def test_a_module_called_past_its_hooks_holds_its_children():
 
 
 def test_clips():
-    clips, images = get_model('uniformer'), get_model('vit_tiny')
+    clips, images = get_model('uniformer'), get_model('vit_t')
     assert input_shape(clips, (32, 48)) == (1, 3, 7, 32, 48)
     assert input_shape(clips, (2, 32, 48), batch=4) == (4, 3, 2, 32, 48)
     with pytest.raises(ValueError, match='is a clip, but this VisionTransformer takes images'):

@@ -100,7 +100,7 @@ def test_plain_weights_fill_what_both_have():
     public['head.weight'] = torch.zeros(5, 64)
     same = convert(public, 'vit')
     assert same.is_exact and not same.untrained
-    result = convert(public, 'vit-to-skipat')
+    result = convert(public, 'vit_to_skipat')
     assert result.is_exact
     model = MODELS.build(result.config)
     missing = model.load_state_dict(result.state, strict=False).missing_keys

@@ -83,14 +83,14 @@ def _check_stage(tokens: Tensor, gold: dict) -> None:
 
 @pytest.mark.parametrize('deploy', [False, True])
 def test_slide_swin_t(deploy):
-    gold, logits, blocks = _golden_run('swin_t_w7_224', 'slide-swin', deploy)
+    gold, logits, blocks = _golden_run('swin_t_w7_224', 'slide_swin', deploy)
     assert relative_error(logits, gold['logits']) < 1e-4
     for i, tokens in enumerate(blocks):
         _check_stage(tokens, gold['feats'][f'stage{i + 1}'])
 
 
 def test_slide_pvtv2_b1_as_inferred():
-    gold, logits, blocks = _golden_run('inferred_pvtv2_b1_160x224', 'slide-pvtv2')
+    gold, logits, blocks = _golden_run('inferred_pvtv2_b1_160x224', 'slide_pvtv2')
     assert relative_error(logits, gold['logits']) < 1e-4
     for i, tokens in enumerate(blocks):
         _check_stage(tokens, gold['feats'][f'stage{i + 1}'])
@@ -98,7 +98,7 @@ def test_slide_pvtv2_b1_as_inferred():
 
 def test_slide_pvt_t_as_inferred():
     """Stages 1 to 3: the recorded stage 4 has a class token, which dense backbones do not."""
-    gold, _, blocks = _golden_run('inferred_pvt_t_224', 'slide-pvt')
+    gold, _, blocks = _golden_run('inferred_pvt_t_224', 'slide_pvt')
     for i, tokens in enumerate(blocks[:3]):
         _check_stage(tokens, gold['feats'][f'stage{i + 1}'])
 
@@ -109,7 +109,7 @@ def test_other_slide_swins(name):
     load_golden('slide/golden_swin_t_w7_224.pt')  # the recipe lies beside it
     config, batch, expected = LOGITS[name]
     image = recipe().make_input((batch, 3, 224, 224), 31)
-    logits, _ = _run(_public_swin_state(config), 'slide-swin', image)
+    logits, _ = _run(_public_swin_state(config), 'slide_swin', image)
     actual = [*logits[0, :4], logits.sum(), logits.abs().sum()]
     for value, wanted in zip(actual, expected):
         assert value.item() == pytest.approx(wanted, rel=1e-4, abs=2e-3)
@@ -119,7 +119,7 @@ def test_first_stages_of_a_wide_image():
     """96x160, which the authors' late stages refuse."""
     load_golden('slide/golden_swin_t_w7_224.pt')
     image = recipe().make_input((2, 3, 96, 160), 32)
-    _, blocks = _run(_public_swin_state(dict(arch='tiny')), 'slide-swin', image)
+    _, blocks = _run(_public_swin_state(dict(arch='tiny')), 'slide_swin', image)
     for tokens, total, absolute in (
         (blocks[0], -11117.46213, 262611.13290),
         (blocks[1], 9651.18905, 133419.25848),

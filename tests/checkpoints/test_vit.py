@@ -63,7 +63,7 @@ def test_skipat_starts_from_openmmlab_too():
     state = official(VisionTransformer(ARCH, img_size=32))
     for ours, theirs in names.items():
         state = {key.replace(ours, theirs): value for key, value in state.items()}
-    result = convert(state, 'vit-to-skipat')
+    result = convert(state, 'vit_to_skipat')
     assert result.is_exact
     blocks = {int(key.split('.')[1]) for key, reason in result.dropped if 'Φ' in reason}
     assert blocks == {3, 4, 5, 6, 7, 8}
@@ -71,7 +71,7 @@ def test_skipat_starts_from_openmmlab_too():
 
 def test_lookupvit_starts_as_the_vit_on_its_compressed_tokens():
     vit = randomised(VisionTransformer(ARCH, img_size=64, with_cls_token=False, final_norm=False))
-    result = convert({**official(vit), 'cls_token': torch.zeros(1, 1, 128)}, 'vit-to-lookupvit')
+    result = convert({**official(vit), 'cls_token': torch.zeros(1, 1, 128)}, 'vit_to_lookupvit')
     assert result.is_exact
     config = dict(result.config, compressed_size=4, attention=dict(norm_position='pre'))
     lookup = MODELS.build(config).eval()
@@ -86,5 +86,12 @@ def test_lookupvit_starts_as_the_vit_on_its_compressed_tokens():
 
 def test_the_position_table_loses_its_class_token():
     vit = VisionTransformer(ARCH, img_size=32)
-    result = convert(official(vit), 'vit-to-lookupvit')
+    result = convert(official(vit), 'vit_to_lookupvit')
     assert torch.equal(result.state['position.weight'], vit.position.weight[:, 1:])
+
+
+def test_a_family_by_its_name_of_version_0_1():
+    state = official(VisionTransformer(ARCH, img_size=32))
+    with pytest.warns(DeprecationWarning, match="'vit-to-skipat' .* 'vit_to_skipat'"):
+        result = convert(state, 'vit-to-skipat')
+    assert result.config['type'] == 'SkipAtViT'

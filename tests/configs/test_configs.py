@@ -14,13 +14,19 @@ from mmengine.registry import MODELS, DefaultScope
 import mmeffvit  # noqa: F401  (makes `_base_ = 'mmseg::…'` resolvable)
 from helpers.config_inputs import BATCHES, TRAIN_SIZE
 
-CONFIGS = sorted(Path(__file__).parents[2].glob('configs/*.py'))
+#: Those under names of version 0.1 inherit all they have.
+CONFIGS = [
+    path
+    for path in sorted(Path(__file__).parents[2].glob('configs/*.py'))
+    if '_deprecation_' not in path.read_text()
+]
+OLD_NAMES = sorted(Path(__file__).parents[2].glob('configs/*former-skipat*.py'))
 #: One config per framework runs by default, the rest behind the marker.
 FAST = {
     'retinanet_quadtree_b0_coco',
     'semanticfpn_quadtree_b0_ade20k',
     'quadtree_b0_imagenet',
-    'uformer-skipat_t_sidd',
+    'uformer_skipat_t_sidd',
 }
 ODD_SIZE = (150, 203)
 NUM_PROPOSALS = 16
@@ -37,6 +43,14 @@ def test_config(path):
     config = Config.fromfile(path)
     with DefaultScope.overwrite_default_scope(config.default_scope):
         _build_train_predict(config)
+
+
+@pytest.mark.parametrize('path', OLD_NAMES, ids=lambda path: path.stem)
+def test_a_name_of_version_0_1(path):
+    with pytest.warns(DeprecationWarning, match='uformer_skipat|uniformer_skipat'):
+        old = Config.fromfile(path)
+    new = Config.fromfile(path.with_name(path.name.replace('-', '_')))
+    assert old.to_dict() == new.to_dict()
 
 
 def _build_train_predict(config: Config) -> None:

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ('name', 'task', 'network'),
     [
-        ('uformer-skipat_t_shapes', 'denoising', dict(arch=dict(embed_dims=4, depths=[1] * 9))),
-        ('uniformer-skipat_shapes', 'video', dict(depths=[1, 1, 1, 1])),
+        ('uformer_skipat_t_shapes', 'denoising', dict(arch=dict(embed_dims=4, depths=[1] * 9))),
+        ('uniformer_skipat_shapes', 'video', dict(depths=[1, 1, 1, 1])),
     ],
 )
 def test_shapes_recipe(tmp_path, name, task, network):

@@ -1,6 +1,6 @@
 _base_ = '../denoising_runtime.py'
 
-# uformer-skipat_t_shapes: 5.4 minutes of CPU time, from 18.6 to 29.8 dB (28.2 after 100 steps).
+# uformer_skipat_t_shapes: 5.4 minutes of CPU time, from 18.6 to 29.8 dB (28.2 after 100 steps).
 max_iters = 300
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=100)
 val_cfg = dict(type='ValLoop')

@@ -227,7 +227,7 @@ class SkipUformer(Uformer):
         ValueError: If ``pairing`` is unknown or the depths do not mirror.
     """
 
-    zoo = zoo_of('uformer-skipat', UFORMER_ARCHS)
+    zoo = zoo_of('uformer_skipat', UFORMER_ARCHS)
     reuses_encoder = True
 
     def __init__(

@@ -286,7 +286,7 @@ class SkipUniFormerUNet(UniFormerUNet):
     Source: SkipAt (ICLR 2024), section 4.4.
     """
 
-    zoo: ClassVar[dict[str, dict]] = {'uniformer-skipat': {}}
+    zoo: ClassVar[dict[str, dict]] = {'uniformer_skipat': {}}
 
     def __init__(self, *args, keep: str = 'matrix', **kwargs) -> None:
         if keep not in KEEPS:

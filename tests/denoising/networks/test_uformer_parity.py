@@ -105,7 +105,7 @@ def test_released_wrapping_and_spelling():
 
 def test_plain_weights_start_skipat():
     gold = load_golden('skipat/golden_uformer_t_128.pt')
-    result = convert(recipe().fill_state(gold['state']), 'uformer-skipat')
+    result = convert(recipe().fill_state(gold['state']), 'uformer_skipat')
     assert result.is_exact
     assert all('.phi.' in key for key in result.untrained)
     # Per decoder block: two tensors of to_q, to_kv, proj each, table, index, modulator.

@@ -124,7 +124,7 @@ def test_decoder_with_reused_attention_equals_plain_one_that_computes_the_same()
 
 def test_trained_weights_start_the_reusing_network():
     plain = UniFormerUNet(depths=(1, 1, 2, 1))
-    result = convert(plain.state_dict(), 'uniformer-skipat')
+    result = convert(plain.state_dict(), 'uniformer_skipat')
     assert result.is_exact
     values = plain.state_dict()['decoder.2.1.attn.qkv.weight'][2 * 128 :]
     assert torch.equal(result.state['decoder.2.1.attn.v.weight'], values)

@@ -1,0 +1,3 @@
+_base_ = 'uformer_b_sidd.py'
+
+model = dict(backbone=dict(type='SkipUformer'))

@@ -1,0 +1,3 @@
+_base_ = 'uformer_s_sidd.py'
+
+model = dict(backbone=dict(type='SkipUformer'))

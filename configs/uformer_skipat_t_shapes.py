@@ -1,0 +1,3 @@
+_base_ = 'uformer_t_shapes.py'
+
+model = dict(backbone=dict(type='SkipUformer'))

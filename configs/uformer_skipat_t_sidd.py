@@ -1,0 +1,3 @@
+_base_ = 'uformer_t_sidd.py'
+
+model = dict(backbone=dict(type='SkipUformer'))

@@ -1,0 +1,3 @@
+_base_ = 'uniformer_davis.py'
+
+model = dict(backbone=dict(type='SkipUniFormerUNet'))

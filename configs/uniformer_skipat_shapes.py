@@ -1,0 +1,3 @@
+_base_ = 'uniformer_shapes.py'
+
+model = dict(backbone=dict(type='SkipUniFormerUNet'))
