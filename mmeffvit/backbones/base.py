@@ -11,8 +11,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..layers.build import AttentionConfig
-from ..zoo import find_arch as find_arch
-from ..zoo import zoo_of as zoo_of
 
 
 class Backbone(BaseModule):

@@ -7,7 +7,7 @@ from torch import nn
 from ..layers import CrossShapedWindowAttention, Mlp, PatchEmbed
 from ..layers.build import with_options
 from ..registry import MODELS
-from .base import zoo_of
+from ..zoo import zoo_of
 from .hierarchical import HierarchicalTransformer
 
 #: CSWin Transformer (CVPR 2022), table 1.

@@ -3,7 +3,8 @@ from __future__ import annotations
 from ..layers import drop_path_schedule
 from ..layers.dualtoken import DualTokenBlock
 from ..registry import MODELS
-from .base import adopt_options, find_arch, zoo_of
+from ..zoo import find_arch, zoo_of
+from .base import adopt_options
 from .two_stream import TwoStreamTransformer
 
 _SHARED = dict(

@@ -11,7 +11,8 @@ from ..layers.block import run_blocks
 from ..layers.build import AttentionConfig, LayerConfig, build_attentions, build_layer
 from ..ops import map_to_tokens, tokens_to_map
 from ..registry import MODELS
-from .base import Backbone, find_arch
+from ..zoo import find_arch
+from .base import Backbone
 
 NormFactory = Callable[..., nn.Module]
 T = TypeVar('T')

@@ -10,7 +10,8 @@ from ..layers import LookupBlock, PatchEmbed, PositionEmbedding, drop_path_sched
 from ..layers.common import init_linear
 from ..ops import resample_linear, tokens_to_map
 from ..registry import MODELS
-from .base import Backbone, adopt_options, find_arch, zoo_of
+from ..zoo import find_arch, zoo_of
+from .base import Backbone, adopt_options
 from .vit import VIT_ARCHS
 
 OUT_TYPES = ('featmap', 'pooled', 'tokens')

@@ -5,7 +5,7 @@ from functools import partial
 from ..layers import Mlp, PatchEmbed, PositionEmbedding, SpatialReductionAttention
 from ..layers.build import with_options
 from ..registry import MODELS
-from .base import zoo_of
+from ..zoo import zoo_of
 from .hierarchical import HierarchicalTransformer
 from .pyramid import parts_of_flags
 

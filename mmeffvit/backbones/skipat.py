@@ -7,7 +7,8 @@ from torch import nn
 from ..layers import SkipAttention
 from ..layers.build import with_options
 from ..registry import MODELS
-from .base import adopt_options, zoo_of
+from ..zoo import zoo_of
+from .base import adopt_options
 from .pvt import PVT, PVT_ARCHS
 from .vit import VIT_ARCHS, VisionTransformer
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from ..layers import SlideAttention
 from ..layers.build import AttentionConfig, with_options
 from ..registry import MODELS
-from .base import adopt_options, zoo_of
+from ..zoo import zoo_of
+from .base import adopt_options
 from .cswin import CSWIN_ARCHS, CSWinTransformer
 from .hierarchical import HierarchicalTransformer
 from .pvt import PVT, PVT_ARCHS, PVTV2_ARCHS, PVTv2

@@ -8,7 +8,7 @@ from torch import nn
 from ..layers import Mlp, PatchEmbed, PatchMerging, PositionEmbedding, WindowAttention
 from ..layers.build import AttentionConfig, with_options
 from ..registry import MODELS
-from .base import find_arch, zoo_of
+from ..zoo import find_arch, zoo_of
 from .hierarchical import HierarchicalTransformer
 
 #: Swin Transformer (ICCV 2021), section 3.3.

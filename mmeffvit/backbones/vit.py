@@ -18,7 +18,8 @@ from ..layers.block import run_blocks
 from ..layers.build import AttentionConfig, build_attentions, with_options
 from ..ops import tokens_to_map
 from ..registry import MODELS
-from .base import Backbone, find_arch, zoo_of
+from ..zoo import find_arch, zoo_of
+from .base import Backbone
 
 #: DeiT (Touvron et al., ICML 2021), table 1, and ViT-L.
 VIT_ARCHS = {
