@@ -23,7 +23,7 @@ BELOW = {
     'analysis': {'ops', 'layers', 'backbones', 'models'},
     'models': {'checkpoints'},
     'utils': set(),
-    'cli': {'checkpoints'},
+    'cli': {'checkpoints', 'engine', 'models'},
 }
 SHARED = {'registry', 'zoo', 'utils', 'version'}
 
