@@ -94,11 +94,12 @@ class RecomputingBlock(BaseModule):
             raise ValueError(f'with_cp={with_cp!r} must be one of {self.checkpoint_modes}.')
         self.with_cp = 'all' if with_cp is True else with_cp
 
-    def recompute(self, part: str, function: Callable[..., Any], x: Tensor, *args: Any) -> Any:
-        """``function(x, *args)``, recomputed in backward if ``part`` is what ``with_cp`` names."""
-        if self.with_cp == part and self.training and x.requires_grad:
-            return checkpoint(function, x, *args, use_reentrant=False)
-        return function(x, *args)
+    def recompute(self, part: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call ``function(*args)``; recompute it in backward if ``with_cp`` names this part."""
+        tensors = (arg for arg in args if isinstance(arg, Tensor))
+        if self.with_cp == part and self.training and any(x.requires_grad for x in tensors):
+            return checkpoint(function, *args, use_reentrant=False)
+        return function(*args)
 
 
 def init_linear(linear: nn.Linear, std: float = 0.02) -> nn.Linear:
