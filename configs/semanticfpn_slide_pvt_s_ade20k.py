@@ -1,12 +1,3 @@
-_base_ = [
-    '_base_/models/semanticfpn_pyramid.py',
-    '_base_/datasets/ade20k_aligned.py',
-    '_base_/schedules/ade20k_80k_adamw.py',
-    'mmseg::_base_/default_runtime.py',
-]
+_base_ = 'semanticfpn_slide_pvt_t_ade20k.py'
 
-# Start from ImageNet weights, the authors' are not published: convert a baseline's, then
-# --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
-model = dict(
-    backbone=dict(_delete_=True, type='mmeffvit.SlidePVT', arch='small', drop_path_rate=0.1),
-)
+model = dict(backbone=dict(arch='small'))

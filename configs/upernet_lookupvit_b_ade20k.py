@@ -1,5 +1,5 @@
 _base_ = [
-    '_base_/models/upernet_pyramid.py',
+    '_base_/models/upernet_plain.py',
     'mmseg::_base_/datasets/ade20k.py',
     '_base_/schedules/ade20k_160k_adamw.py',
     'mmseg::_base_/default_runtime.py',
@@ -11,19 +11,15 @@ _base_ = [
 # reuse_norm='none'.
 model = dict(
     backbone=dict(
-        _delete_=True,
         type='mmeffvit.LookupViT',
         arch='base',
         compressed_ratio=4,
         attention=dict(reuse_norm='row'),
         drop_path_rate=0.1,
-        out_indices=(2, 5, 8, 11),
     ),
-    neck=dict(
-        type='MultiLevelNeck', in_channels=[768] * 4, out_channels=768, scales=[4, 2, 1, 0.5]
-    ),
+    neck=dict(in_channels=[768] * 4, out_channels=768),
     decode_head=dict(in_channels=[768] * 4),
-    auxiliary_head=dict(in_channels=768, in_index=3),
+    auxiliary_head=dict(in_channels=768),
 )
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(position=dict(decay_mult=0.0))))
 train_dataloader = dict(batch_size=2)

@@ -1,27 +1,14 @@
 _base_ = [
-    '_base_/models/upernet_pyramid.py',
+    '_base_/models/upernet_plain.py',
     'mmseg::_base_/datasets/ade20k.py',
     '_base_/schedules/ade20k_160k_adamw.py',
     'mmseg::_base_/default_runtime.py',
 ]
 
-# The outputs of four blocks are resized to four strides, as mmseg's plain ViTs do. The released
-# weights have seen images in [-1, 1].
+# The released weights have seen images in [-1, 1].
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
-    backbone=dict(
-        _delete_=True,
-        type='mmeffvit.SkipAtViT',
-        arch='small',
-        final_norm=False,
-        drop_path_rate=0.1,
-        out_indices=(2, 5, 8, 11),
-    ),
-    neck=dict(
-        type='MultiLevelNeck', in_channels=[384] * 4, out_channels=384, scales=[4, 2, 1, 0.5]
-    ),
-    decode_head=dict(in_channels=[384] * 4),
-    auxiliary_head=dict(in_channels=384, in_index=3),
+    backbone=dict(type='mmeffvit.SkipAtViT', final_norm=False, drop_path_rate=0.1),
 )
 optim_wrapper = dict(
     paramwise_cfg=dict(

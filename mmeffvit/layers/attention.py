@@ -12,21 +12,26 @@ from ..registry import MODELS
 from .common import init_conv, init_linear
 
 
-def head_dims_of(embed_dims: int, num_heads: int) -> int:
-    """Return the width of one head.
-
-    Args:
-        embed_dims (int): Width C of the tokens.
-        num_heads (int): Number of heads.
+def check_heads(embed_dims: int, num_heads: int) -> None:
+    """Raise unless the heads divide the width.
 
     Raises:
-        ValueError: If the heads do not divide the width.
+        ValueError: If they do not.
     """
     if num_heads < 1 or embed_dims % num_heads:
         raise ValueError(
             f'embed_dims={embed_dims} is not divisible by num_heads={num_heads}; '
             'choose a divisor as the number of heads.'
         )
+
+
+def head_dims_of(embed_dims: int, num_heads: int) -> int:
+    """Return the width of one head.
+
+    Raises:
+        ValueError: If the heads do not divide the width.
+    """
+    check_heads(embed_dims, num_heads)
     return embed_dims // num_heads
 
 
@@ -65,7 +70,7 @@ class SoftmaxAttention(BaseModule):
 
     def __init__(self, embed_dims: int, num_heads: int, qkv_bias: bool = True) -> None:
         super().__init__()
-        head_dims_of(embed_dims, num_heads)
+        check_heads(embed_dims, num_heads)
         self.num_heads = num_heads
         self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias))
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
@@ -108,7 +113,7 @@ class SpatialReductionAttention(BaseModule):
         self, embed_dims: int, num_heads: int, qkv_bias: bool = True, sr_ratio: int = 1
     ) -> None:
         super().__init__()
-        head_dims_of(embed_dims, num_heads)
+        check_heads(embed_dims, num_heads)
         self.num_heads = num_heads
         self.sr_ratio = sr_ratio
         self.q = init_linear(nn.Linear(embed_dims, embed_dims, bias=qkv_bias))

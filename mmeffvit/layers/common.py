@@ -92,12 +92,13 @@ class RecomputingBlock(BaseModule):
         super().__init__()
         if with_cp not in self.checkpoint_modes:
             raise ValueError(f'with_cp={with_cp!r} must be one of {self.checkpoint_modes}.')
-        self.with_cp = 'all' if with_cp is True else with_cp
+        self.with_cp = with_cp
 
     def recompute(self, part: str, function: Callable[..., Any], *args: Any) -> Any:
         """Call ``function(*args)``; recompute it in backward if ``with_cp`` names this part."""
         tensors = (arg for arg in args if isinstance(arg, Tensor))
-        if self.with_cp == part and self.training and any(x.requires_grad for x in tensors):
+        chosen = 'all' if self.with_cp is True else self.with_cp
+        if chosen == part and self.training and any(x.requires_grad for x in tensors):
             return checkpoint(function, *args, use_reentrant=False)
         return function(*args)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..ops import interpolate_tokens, map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
-from .attention import attend, head_dims_of
+from .attention import attend, check_heads
 from .common import DropPath, RecomputingBlock, init_linear
 from .lightvit import BiDimMlp
 from .mlp import Mlp
@@ -139,7 +139,7 @@ class DualTokenAttention(BaseModule):
         layer_scale_init: float = 1e-6,
     ) -> None:
         super().__init__()
-        head_dims_of(embed_dims, num_heads)
+        check_heads(embed_dims, num_heads)
         for name, value, choices in (
             ('local', local, LOCAL_BRANCHES),
             ('token_mlp', token_mlp, TOKEN_MLPS),

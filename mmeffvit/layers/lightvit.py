@@ -19,7 +19,7 @@ from ..ops import (
 )
 from ..ops.layout import Grid
 from ..registry import MODELS
-from .attention import attend, head_dims_of, split_heads
+from .attention import attend, check_heads, split_heads
 from .common import DropPath, RecomputingBlock, init_linear
 from .patch_merging import PatchMerging
 from .window import RelativePositionBias
@@ -191,7 +191,7 @@ class LightViTAttention(RelativePositionBias, BaseModule):
 
     def __init__(self, embed_dims: int, num_heads: int, window_size: int = 7) -> None:
         super().__init__()
-        head_dims_of(embed_dims, num_heads)
+        check_heads(embed_dims, num_heads)
         self.num_heads = num_heads
         self.window_size = window_size
         self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..ops.layout import Grid
 from ..ops.lookup import Projection, lookup_gather, lookup_infuse
-from .attention import SoftmaxAttention, head_dims_of
+from .attention import SoftmaxAttention, check_heads
 from .block import TransformerBlock
 from .common import DropPath, RecomputingBlock, build_layer_scale, init_linear
 from .mlp import Mlp
@@ -50,7 +50,7 @@ class LookupGather(BaseModule):
         norm_eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        head_dims_of(embed_dims, num_heads)
+        check_heads(embed_dims, num_heads)
         self.num_heads = num_heads
         self.pre_norm = _is_pre(norm_position)
         self.attn_drop = attn_drop

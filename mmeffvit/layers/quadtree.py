@@ -13,7 +13,7 @@ from ..ops.layout import Grid, same_sizes
 from ..ops.numerics import accurate
 from ..ops.quadtree import KINDS, quadtree_attention
 from ..registry import MODELS
-from .attention import head_dims_of, split_heads
+from .attention import check_heads, split_heads
 from .common import init_conv, init_linear, make_depthwise_conv
 
 _ACTIVATIONS = {'gelu': F.gelu, 'relu': F.relu}
@@ -90,7 +90,7 @@ class QuadTreeAttention(BaseModule):
         drop_lone_level: bool = False,
     ) -> None:
         super().__init__()
-        head_dims_of(embed_dims, num_heads)
+        check_heads(embed_dims, num_heads)
         if kind not in KINDS:
             raise ValueError(f"QuadTree attention has kinds 'A' and 'B', not {kind!r}.")
         if levels < 1:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops import softmax_attention
-from .attention import head_dims_of
+from .attention import check_heads
 from .common import init_linear
 
 
@@ -52,7 +52,7 @@ class SpaceTimeAttention(nn.Module):
         self, embed_dims: int, num_heads: int, qkv_bias: bool = True, reuses: bool = False
     ) -> None:
         super().__init__()
-        head_dims_of(embed_dims, num_heads)
+        check_heads(embed_dims, num_heads)
         self.num_heads = num_heads
         if reuses:
             self.v = init_linear(nn.Linear(embed_dims, embed_dims, bias=qkv_bias))

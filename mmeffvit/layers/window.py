@@ -16,7 +16,7 @@ from ..ops import (
 )
 from ..ops.layout import Grid, same_sizes
 from ..registry import MODELS
-from .attention import head_dims_of
+from .attention import check_heads
 from .common import init_linear
 
 
@@ -78,7 +78,7 @@ class WindowAttention(RelativePositionBias, BaseModule):
         out_proj: bool = True,
     ) -> None:
         super().__init__()
-        head_dims_of(embed_dims, num_heads)
+        check_heads(embed_dims, num_heads)
         if window_size < 1:
             raise ValueError(f'window_size={window_size} must be at least 1.')
         self.num_heads = num_heads

@@ -43,7 +43,7 @@ def test_classification_weights_start_a_detector():
     result = convert(public_state(), 'dualtoken')
     missing, unexpected = DualTokenViT('tiny').load_state_dict(result.state, strict=False)
     assert set(missing) == {f'norm{i}.{part}' for i in range(3) for part in ('weight', 'bias')}
-    assert set(unexpected) == {'norm.weight', 'norm.bias'}
+    assert not unexpected  # the classifier's norm is left out
 
 
 def test_dense_weights():
