@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mmeffvit.cli.errors import UserError
+from mmeffvit.utils.atomic import atomic, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -51,17 +51,18 @@ class Report:
         """Write the files that were asked for."""
         if json_path:
             content = dict(environment=self.environment, results=self.records)
-            json_path.write_text(json.dumps(content, indent=1))
+            write_json(json_path, content, indent=1)
         if markdown:
             lines = [f'- {key}: {value}' for key, value in self.environment.items()]
             lines += ['', _line(self.columns), '|' + ' --- |' * len(self.columns)]
             lines += [_line(row) for row in self.rows]
-            markdown.write_text('\n'.join(lines) + '\n')
+            write_text(markdown, '\n'.join(lines) + '\n')
         if plot:
             figure = Figure(layout='constrained')
             FigureCanvasAgg(figure)
             self.draw(figure)
-            figure.savefig(plot, dpi=150)
+            with atomic(plot) as partial:
+                figure.savefig(partial, dpi=150)
 
 
 def check_outputs(*paths: Path | None, plot: Path | None) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmeffvit.utils.images import write_image
+
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
 
 
@@ -109,4 +111,4 @@ def save_prediction_grid(
         boxes, labels, scores = boxes[kept], labels[kept], scores[kept]
         image = cv2.imread(prediction['img_path'])
         drawn.append(draw_detections(image, boxes, labels, scores, classes, palette))
-    cv2.imwrite(str(out), tile(drawn, columns))
+    write_image(out, tile(drawn, columns)[..., ::-1])

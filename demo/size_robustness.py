@@ -10,7 +10,6 @@ size, from one seed, and tested at others; minutes on a CPU.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from mmeffvit.backbones import LookupViT
 from mmeffvit.backbones.lookupvit import OUT_TOKENS
 from mmeffvit.cli.errors import UserError, run_cli
 from mmeffvit.layers.lookup import REUSE_NORMS
+from mmeffvit.utils.atomic import write_json
 from shapes import CLASSES
 from shapes.scene import draw_scene
 
@@ -67,7 +67,7 @@ def main() -> None:
     Console().print(table)
     if args.json:
         tested = [_title(*where) for where in TESTED]
-        args.json.write_text(json.dumps(dict(tested=tested, miou=found), indent=1))
+        write_json(args.json, dict(tested=tested, miou=found), indent=1)
 
 
 class Segmentor(nn.Module):

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from mmeffvit.utils.atomic import atomic
+
 
 def read_scalars(work_dir: str | Path) -> list[dict]:
     """Read all scalars of a work directory in the order of their steps.
@@ -65,4 +67,5 @@ def plot_training(
         axes.grid(alpha=0.3)
         axes.legend()
     figure.suptitle(title)
-    figure.savefig(out, dpi=110)
+    with atomic(out) as partial:
+        figure.savefig(partial, dpi=110)

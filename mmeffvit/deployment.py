@@ -10,6 +10,7 @@ import torch
 from mmengine.model import revert_sync_batchnorm
 from torch import Tensor, nn
 
+from .utils.atomic import atomic
 from .utils.requirements import require
 
 #: Largest difference to PyTorch, relative to the largest output where that is over 1.
@@ -117,7 +118,8 @@ def export_onnx(
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f'This model cannot be exported: {_reason(error)}') from error
     assert program is not None  # it always is with dynamo=True
-    program.save(str(out))
+    with atomic(out) as partial:
+        program.save(str(partial))
 
 
 def _reason(error: BaseException) -> str:

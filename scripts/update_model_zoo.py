@@ -22,6 +22,7 @@ import mmeffvit  # noqa: F401  (configs may inherit by package name)
 from mmeffvit.analysis import count_config
 from mmeffvit.analysis.models import DEFAULT_SIZES, FALLBACK_SIZE
 from mmeffvit.cli.errors import UserError, run_cli
+from mmeffvit.utils.atomic import write_text
 
 ROOT = Path(__file__).parents[1]
 METAFILES = ROOT / 'configs' / 'metafiles'
@@ -54,7 +55,7 @@ def main() -> int:
         for entry in track(missing, description='measuring'):
             measure(entry)
         for path, content in metafiles.items():
-            path.write_text(dump(content))
+            write_text(path, dump(content))
     pages = {
         ROOT / 'docs' / 'model_zoo.md': zoo_page(metafiles),
         ROOT / 'README.md': readme(metafiles),
@@ -65,7 +66,7 @@ def main() -> int:
             print(f'stale: {", ".join(outdated)}; run scripts/update_model_zoo.py')
         return bool(outdated)
     for path, text in pages.items():
-        path.write_text(text)
+        write_text(path, text)
     return 0
 
 

@@ -12,7 +12,12 @@ from mmeffvit.cli.launch import (
     load_config,
     process_group,
 )
-from mmeffvit.cli.testing import enable_tta, enable_visualization, save_predictions
+from mmeffvit.cli.testing import (
+    enable_tta,
+    enable_visualization,
+    save_predictions,
+    whole_predictions,
+)
 from mmeffvit.models import build_model
 from mmeffvit.utils.config import activate_scope
 
@@ -37,6 +42,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check what can be checked before a model is built, then test."""
     args = parse_args()
+    with whole_predictions(args.out) as out:
+        run(args, out)
+
+
+def run(args: argparse.Namespace, out: str | None) -> None:
+    """Test, and write predictions to ``out``."""
     with user_input():
         cfg = load_config(args)
         scope = activate_scope(cfg)
@@ -46,8 +57,8 @@ def main() -> None:
             enable_visualization(cfg, scope, args.show, args.show_dir, args.wait_time)
         if args.tta:
             enable_tta(cfg, scope)
-        if args.out:
-            save_predictions(cfg, scope, args.out)
+        if out:
+            save_predictions(cfg, scope, out)
         check_data(cfg, ('test_dataloader',))
     with process_group(cfg), partial_allowed(args.allow_partial):
         build_runner(cfg, [f'{loaded}.']).test()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 from pathlib import Path
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.gpu import records
 from benchmarks.harness import environment as process_environment
+from mmeffvit.utils.atomic import atomic, write_json, write_text
 
 #: Failed tests that the Markdown lists; the JSON holds all.
 LISTED = 15
@@ -42,7 +42,7 @@ def write(out: Path) -> str:
     by_kind: dict[str, list[dict]] = {}
     for record in found:
         by_kind.setdefault(record['kind'], []).append(record)
-    (out / 'results.json').write_text(json.dumps(by_kind, indent=1))
+    write_json(out / 'results.json', by_kind, indent=1)
     parts = [f'# {" · ".join(_versions(by_kind))}', _parts(by_kind.get('part', []))]
     if 'test' in by_kind:
         parts.append(_tests(by_kind['test']))
@@ -53,7 +53,7 @@ def write(out: Path) -> str:
     if 'operator' in by_kind or 'network' in by_kind:
         parts.append(_targets(by_kind.get('operator', []), by_kind.get('network', [])))
     text = '\n\n'.join([*parts, ' · '.join(_versions(by_kind))]) + '\n'
-    (out / 'results.md').write_text(text)
+    write_text(out / 'results.md', text)
     _draw(by_kind, out / 'results.png')
     (out / records.LOG).unlink()
     return text
@@ -221,4 +221,5 @@ def _draw(by_kind: dict, path: Path) -> None:
         axes.invert_yaxis()
         axes.tick_params(labelsize='x-small')
     figure.suptitle(' · '.join(_versions(by_kind)), fontsize='small')
-    figure.savefig(path, dpi=110)
+    with atomic(path) as partial:
+        figure.savefig(partial, dpi=110)

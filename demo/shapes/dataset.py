@@ -106,8 +106,8 @@ def add_noise(rng: np.random.Generator, image: np.ndarray, sigma: float) -> np.n
 
 def _save(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
-        raise OSError(f'cannot write {path}')
+    _, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    path.write_bytes(data)  # OpenCV's own writer does not notice a full disk
 
 
 def _annotations(scene: Scene) -> list[dict]:

@@ -1,11 +1,15 @@
 """Options of ``tools/test.py``, applied to a config of each framework."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
 
+from ..utils.atomic import atomic
 from .errors import UserError
 
+PICKLES = ('.pkl', '.pickle')
 _FLIPS = [dict(type='RandomFlip', prob=1.0), dict(type='RandomFlip', prob=0.0)]
 _DET_META = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'flip')
 
@@ -74,6 +78,16 @@ def enable_tta(cfg: Config, scope: str) -> None:
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
 
+@contextmanager
+def whole_predictions(out: str | None) -> Iterator[str | None]:
+    """Give the file for :func:`save_predictions`, which becomes ``out`` when the test has ended."""
+    if out is None or not out.endswith(PICKLES):  # a folder of label maps
+        yield out
+        return
+    with atomic(out, optional=True) as partial:  # one process of several writes it
+        yield str(partial)
+
+
 def save_predictions(cfg: Config, scope: str, out: str) -> None:
     """Save the predictions: a pickle file, for mmseg a folder of label maps.
 
@@ -85,7 +99,7 @@ def save_predictions(cfg: Config, scope: str, out: str) -> None:
         metric = evaluators[0] if isinstance(evaluators, list) else evaluators
         metric.update(output_dir=out, keep_results=True)
         return
-    if not out.endswith(('.pkl', '.pickle')):
+    if not out.endswith(PICKLES):
         raise UserError(f'--out {out}: the file must end in .pkl or .pickle.')
     dump = dict(type='DumpDetResults' if scope == 'mmdet' else 'DumpResults', out_file_path=out)
     listed = evaluators if isinstance(evaluators, list) else [evaluators]

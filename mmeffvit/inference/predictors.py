@@ -6,13 +6,14 @@ import json
 import warnings
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ..checkpoints import load_weights, read_weights
+from ..utils.atomic import write_json
 from ..utils.config import activate_scope, iter_datasets
 from ..utils.images import write_image
 
@@ -45,6 +46,42 @@ class Predictor:
         return []
 
 
+class _Lines:
+    """Predictions as JSON lines in ``predictions.jsonl``, written as they come.
+
+    An abort loses none that was made; at the end they become ``predictions.json``.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[str] | None = None
+
+    def add(self, out: Path, record: dict) -> None:
+        """Append a line."""
+        if self._file is None:
+            out.mkdir(parents=True, exist_ok=True)
+            path = out / 'predictions.jsonl'
+            path.unlink(missing_ok=True)  # of an aborted run; a link is not followed
+            self._file = path.open('x+', encoding='utf-8')
+        self._file.write(json.dumps(record) + '\n')
+        self._file.flush()
+
+    def read(self) -> list[dict]:
+        """What was added."""
+        if self._file is None:
+            return []
+        self._file.seek(0)
+        return [json.loads(line) for line in self._file]
+
+    def merge(self, out: Path, content: dict | list) -> Path:
+        """Write ``predictions.json`` in place of the lines."""
+        path = out / 'predictions.json'
+        write_json(path, content)
+        if self._file is not None:
+            self._file.close()
+            (out / 'predictions.jsonl').unlink()
+        return path
+
+
 class Detector(Predictor):
     """Detector: boxes and masks, saved as one COCO file of ``images`` and ``annotations``.
 
@@ -66,8 +103,7 @@ class Detector(Predictor):
         self._threshold = score_threshold
         self.model = self._inferencer.model
         self.model.dataset_meta.update(dataset_meta)
-        self._images: list[dict] = []
-        self._annotations: list[dict] = []
+        self._kept = _Lines()
 
     def __call__(self, image: np.ndarray) -> tuple[Sample, np.ndarray]:
         """See :class:`Predictor`."""
@@ -82,13 +118,11 @@ class Detector(Predictor):
     def keep(self, sample: Sample, source: str, frame: int | None, out: Path) -> list[Path]:
         """See :class:`Predictor`."""
         height, width = sample.ori_shape[:2]
-        entry = dict(id=len(self._images) + 1, file_name=source, height=height, width=width)
-        self._images.append(entry if frame is None else {**entry, 'frame_id': frame})
+        entry = dict(file_name=source, height=height, width=width)
         found = self._inferencer.pred2dict(sample)
+        annotations = []
         for index, (left, top, right, bottom) in enumerate(found['bboxes']):
             annotation = dict(
-                id=len(self._annotations) + 1,
-                image_id=entry['id'],
                 category_id=found['labels'][index] + 1,
                 bbox=[left, top, right - left, bottom - top],
                 area=(right - left) * (bottom - top),
@@ -97,18 +131,25 @@ class Detector(Predictor):
             )
             if 'masks' in found:
                 annotation['segmentation'] = found['masks'][index]
-            self._annotations.append(annotation)
+            annotations.append(annotation)
+        place = entry if frame is None else {**entry, 'frame_id': frame}
+        self._kept.add(out, {**place, 'annotations': annotations})
         return []
 
     def finish(self, out: Path) -> list[Path]:
         """See :class:`Predictor`."""
+        images: list[dict] = []
+        annotations: list[dict] = []
+        for image in self._kept.read():
+            found = image.pop('annotations')
+            images.append(dict(id=len(images) + 1, **image))
+            for annotation in found:
+                number = len(annotations) + 1
+                annotations.append(dict(id=number, image_id=len(images), **annotation))
         names = enumerate(self.model.dataset_meta['classes'], 1)
-        content = dict(
-            images=self._images,
-            categories=[dict(id=number, name=name) for number, name in names],
-            annotations=self._annotations,
-        )
-        return [_write_json(content, out)]
+        categories = [dict(id=number, name=name) for number, name in names]
+        content = dict(images=images, categories=categories, annotations=annotations)
+        return [self._kept.merge(out, content)]
 
 
 class Segmentor(Predictor):
@@ -145,7 +186,7 @@ class Classifier(Predictor):
         )
         self._visualizer = UniversalVisualizer()
         self.model = self._inferencer.model
-        self._kept: list[dict] = []
+        self._kept = _Lines()
 
     def __call__(self, image: np.ndarray) -> tuple[Sample, np.ndarray]:
         """See :class:`Predictor`."""
@@ -160,12 +201,12 @@ class Classifier(Predictor):
         (found,) = self._inferencer.postprocess([sample], [])
         found['pred_scores'] = found['pred_scores'].tolist()
         place = dict(file_name=source) if frame is None else dict(file_name=source, frame_id=frame)
-        self._kept.append({**place, **found})
+        self._kept.add(out, {**place, **found})
         return []
 
     def finish(self, out: Path) -> list[Path]:
         """See :class:`Predictor`."""
-        return [_write_json(self._kept, out)]
+        return [self._kept.merge(out, self._kept.read())]
 
 
 def build_predictor(
@@ -218,10 +259,3 @@ def _dataset_meta(config: Config, scope: str, checkpoint_meta: dict) -> dict:
 
 def _bgr(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[..., ::-1])
-
-
-def _write_json(content: dict | list, out: Path) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / 'predictions.json'
-    path.write_text(json.dumps(content))
-    return path

@@ -82,14 +82,11 @@ def _steps(
         target = vis / place
         try:
             if is_video(path):
-                video = Video(path)
-                writer = VideoWriter(target, video.rate)
-                try:
-                    for frame, image in enumerate(video):
+                with VideoWriter(target, Video(path).rate) as writer:
+                    for frame, image in enumerate(report.frames(path)):
                         writer.write(predict(image, place, frame))
                         yield
-                finally:
-                    report.written.extend(writer.close())
+                report.written.extend(writer.written)
             else:
                 write_image(target, predict(read_upright(path), place))
                 report.written.append(target)

@@ -14,13 +14,14 @@ MARK = '.partial'
 
 
 @contextmanager
-def atomic(path: str | Path, sync: bool = False) -> Iterator[Path]:
+def atomic(path: str | Path, sync: bool = False, optional: bool = False) -> Iterator[Path]:
     """Replace a file in one step, once its new content is whole.
 
     Args:
         path (str | Path): The file; its folder is made. What it held stays until the end, and for
             ever if an exception leaves the block.
         sync (bool): Also outlast a loss of power.
+        optional (bool): The block may make no file; then nothing is replaced.
 
     Yields:
         Path: An empty hidden file in the same folder, with the same suffix, to be written. Its
@@ -37,9 +38,12 @@ def atomic(path: str | Path, sync: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     name = f'.{path.stem}.{secrets.token_hex(4)}{MARK}{path.suffix}'
     partial = path.with_name(name)
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    if not optional:
+        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
         yield partial
+        if optional and not partial.exists():
+            return
         if sync:
             _sync(partial)
         partial.replace(path)

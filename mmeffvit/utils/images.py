@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from .atomic import atomic
+
 #: Largest value of each integer type that images are stored in.
 PEAKS = {'uint8': 255, 'uint16': 65535}
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
@@ -71,17 +73,23 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     """Write ``(H, W)``, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA as the suffix says.
 
     Raises:
+        ValueError: If such an image has no place in such a file.
         OSError: If the file cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if image.ndim == 3:
         order = [2, 1, 0, 3][: image.shape[2]]
         image = np.ascontiguousarray(image[..., order])
-    partial = path.with_name(f'.{path.stem}.partial{path.suffix}')
-    if not cv2.imwrite(str(partial), image, [cv2.IMWRITE_JPEG_QUALITY, 95]):
-        raise OSError(f'{path} cannot be written.')
-    partial.replace(path)
+    try:
+        done, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    except cv2.error:
+        done = False
+    if not done:
+        shape = 'x'.join(map(str, image.shape))
+        raise ValueError(f'{path} cannot hold {shape} {image.dtype}; write PNG.')
+    # OpenCV's own writer does not notice a full disk.
+    with atomic(path) as partial:
+        partial.write_bytes(data)
 
 
 def list_images(folder: str | Path) -> list[Path]:

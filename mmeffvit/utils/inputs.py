@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
+
+import numpy as np
 
 from .images import SUFFIXES, list_images
 from .videos import CODECS, Video, is_video
@@ -24,6 +26,13 @@ class Report:
 
     written: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+
+    def frames(self, path: Path) -> Iterator[np.ndarray]:
+        """The frames of a video as far as it can be read; that it ends early is noted."""
+        try:
+            yield from Video(path)
+        except ValueError as error:
+            self.failed.append((path, str(error)))
 
     def conclude(self, out: str | Path) -> int:
         """Print how much was written to ``out`` and what failed; returns the exit code."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import cv2
 import numpy as np
+
+from .atomic import atomic
 
 #: Containers that are read and written, with the codec they are written in.
 CODECS = {'.mp4': 'mp4v', '.mov': 'mp4v', '.avi': 'FFV1', '.mkv': 'FFV1'}
@@ -58,40 +61,79 @@ class Video:
 class VideoWriter:
     """Write a video, lossy for ``.mp4`` and ``.mov``, lossless for ``.avi`` and ``.mkv``.
 
+    The file appears when the ``with`` block ends and every frame can be read back from it; it does
+    not if the block raises, or if there was no frame.
+
     Args:
         path (str | Path): The file.
         rate (float): Frames per second.
+
+    Example:
+        >>> with VideoWriter('out.mp4', 25) as writer:
+        ...     writer.write(frame)
     """
 
     def __init__(self, path: str | Path, rate: float) -> None:
         self.path = Path(path)
         self.rate = rate
-        self._writer: cv2.VideoWriter | None = None
+        self.count = 0
+        self._shape: tuple[int, ...] = ()
+        self._stack = ExitStack()
+
+    @property
+    def written(self) -> list[Path]:
+        """The file, if there was a frame."""
+        return [self.path] if self.count else []
 
     def write(self, frame: np.ndarray) -> None:
         """Append a frame ``(H, W, 3)`` uint8; all have one size.
 
         Raises:
-            ValueError: If this OpenCV cannot write such a file.
+            ValueError: If this OpenCV cannot write such a file, or the frame has another size.
         """
-        if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.count:
+            self._partial = self._stack.enter_context(atomic(self.path))
             codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
+            self._shape = frame.shape
             size = (frame.shape[1], frame.shape[0])
-            self._writer = cv2.VideoWriter(str(self.path), codec, self.rate, size)
+            self._writer = cv2.VideoWriter(str(self._partial), codec, self.rate, size)
             if not self._writer.isOpened():
                 raise ValueError(
                     f'{self.path} cannot be written: this OpenCV lacks its codec; use frames.'
                 )
+        if frame.shape != self._shape:
+            raise ValueError(f'{self.path} has frames of {self._shape}, not {frame.shape}.')
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
+        self.count += 1
 
-    def close(self) -> list[Path]:
-        """Finish the file; none was made if there was no frame.
+    def __enter__(self) -> VideoWriter:
+        return self
 
-        Returns:
-            list[Path]: The file, if there is one.
+    def __exit__(self, *raised) -> None:
+        """Finish the file.
+
+        Raises:
+            OSError: If frames are missing from it, on a full disk for one.
         """
-        if self._writer is None:
-            return []
-        self._writer.release()
-        return [self.path]
+        # What leaves the stack with an exception is removed, else renamed.
+        with self._stack:
+            if self._shape:
+                self._writer.release()
+            if raised[0] is not None:
+                raise raised[1]
+            if self.count:
+                found = _count_frames(self._partial)
+                if found != self.count:
+                    raise OSError(
+                        f'{self.path} cannot be written: {found} of {self.count} frames are in it; '
+                        'is the disk full?'
+                    )
+
+
+def _count_frames(path: Path) -> int:
+    capture = cv2.VideoCapture(str(path))
+    count = 0
+    while capture.grab():
+        count += 1
+    capture.release()
+    return count

@@ -2,7 +2,12 @@ import pytest
 from mmengine.config import Config
 
 from mmeffvit.cli.errors import UserError
-from mmeffvit.cli.testing import enable_tta, enable_visualization, save_predictions
+from mmeffvit.cli.testing import (
+    enable_tta,
+    enable_visualization,
+    save_predictions,
+    whole_predictions,
+)
 
 
 def config(**changes):
@@ -76,3 +81,18 @@ def test_predictions_become_a_pickle_or_label_maps():
     assert cfg.test_evaluator == dict(type='Metric', output_dir='maps', keep_results=True)
     with pytest.raises(UserError, match=r'out\.json'):
         save_predictions(config(), 'mmpretrain', 'out.json')
+
+
+def test_predictions_appear_when_the_test_has_ended(tmp_path):
+    out = str(tmp_path / 'new/out.pkl')
+    with whole_predictions(out) as partial:
+        with open(partial, 'w') as file:
+            file.write('half')
+        assert not (tmp_path / 'new/out.pkl').exists()
+    assert [path.name for path in (tmp_path / 'new').iterdir()] == ['out.pkl']
+    with whole_predictions(str(tmp_path / 'other.pkl')):
+        pass  # as in all processes but the first
+    assert not (tmp_path / 'other.pkl').exists()
+    for as_given in (None, 'maps'):
+        with whole_predictions(as_given) as path:
+            assert path == as_given

@@ -12,7 +12,7 @@ import torch
 from mmengine import Config
 
 from helpers.tool_runs import ROOT, TINY_ARCH, TINY_DETECTOR, run_tool
-from mmeffvit.inference import build_predictor
+from mmeffvit.inference import build_predictor, infer
 from mmeffvit.models import build_model
 from mmeffvit.utils.images import read_image, read_upright, write_image
 from mmeffvit.utils.videos import Video, VideoWriter
@@ -77,10 +77,9 @@ def pictures(tmp_path_factory):
     broken = folder / 'images' / 'broken.png'
     write_image(broken, image)
     broken.write_bytes(broken.read_bytes()[:400])
-    writer = VideoWriter(folder / 'clip.avi', 5)
-    for _ in range(2):
-        writer.write(image)
-    writer.close()
+    with VideoWriter(folder / 'clip.avi', 5) as writer:
+        for _ in range(2):
+            writer.write(image)
     return folder
 
 
@@ -88,6 +87,35 @@ def run_infer(monkeypatch, models, task, pictures, out, *options):
     sources = [pictures / 'images', pictures / '*.avi']
     arguments = [*models(task), *sources, '--out', out, '--device', 'cpu', *options]
     return run_tool(monkeypatch, 'infer.py', *arguments)
+
+
+@pytest.mark.parametrize('stop', [2, 4])
+@pytest.mark.parametrize('task', ['detection', 'classification'])
+def test_an_abort_keeps_what_was_predicted(tmp_path, models, pictures, task, stop):
+    """Two images that can be read, one that cannot, and two frames of a video."""
+
+    def track(steps, **_):
+        for number, _ in enumerate(steps, 1):
+            yield
+            if number == stop:
+                raise KeyboardInterrupt
+
+    config, checkpoint = models(task)
+    sources = [pictures / 'images', pictures / 'clip.avi']
+    config = Config.fromfile(config)
+    with pytest.raises(KeyboardInterrupt):
+        infer(config, checkpoint, sources, tmp_path, save_predictions=True, track=track)
+    lines = (tmp_path / 'preds/predictions.jsonl').read_text().splitlines()
+    names = [json.loads(line)['file_name'] for line in lines]
+    expected = ['images/a.png', 'images/broken.png', 'images/deep/b.jpg', 'clip.avi', 'clip.avi']
+    assert names == [name for name in expected[:stop] if 'broken' not in name]
+    written = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob('*.*'))
+    pictures_done = [f'vis/{name}' for name in names if name != 'clip.avi']
+    assert written == ['preds/predictions.jsonl', *sorted(pictures_done)]
+
+    infer(config, checkpoint, sources, tmp_path, save_predictions=True)
+    assert sorted(p.name for p in (tmp_path / 'preds').iterdir()) == ['predictions.json']
+    assert (tmp_path / 'vis/clip.avi').is_file()
 
 
 @pytest.mark.parametrize('task', [*FRAMEWORKS])

@@ -5,7 +5,6 @@ tools/analysis_tools/elastic_eval.py configs/lookupvit_ti_shapes.py epoch_10.pth
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
@@ -25,6 +24,7 @@ from mmeffvit.cli.launch import (
     process_group,
 )
 from mmeffvit.models import build_model
+from mmeffvit.utils.atomic import atomic, write_json
 from mmeffvit.utils.config import activate_scope
 
 
@@ -83,7 +83,7 @@ def main() -> None:
         )
     _print(records, metric)
     if args.json:
-        args.json.write_text(json.dumps(records, indent=1))
+        write_json(args.json, records, indent=1)
     if args.out:
         _draw(records, metric, args.out)
 
@@ -129,8 +129,8 @@ def _draw(records: list[dict], metric: str, path: Path) -> None:
     axes.set_xlabel('multiply-adds of the backbone (G)')
     axes.set_ylabel(metric)
     axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with atomic(path) as partial:
+        figure.savefig(partial, dpi=150)
 
 
 if __name__ == '__main__':

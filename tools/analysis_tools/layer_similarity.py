@@ -39,6 +39,7 @@ from mmeffvit.analysis.cka import (
 from mmeffvit.checkpoints import partial_allowed
 from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
 from mmeffvit.models import load_backbone
+from mmeffvit.utils.atomic import atomic
 from mmeffvit.utils.images import list_images, read_upright
 
 
@@ -130,7 +131,7 @@ def load_images(
 
 def write_csv(path: Path, layers: list[str], values: Tensor) -> None:
     """A square table with the layers' names."""
-    with path.open('w', newline='') as file:
+    with atomic(path) as partial, partial.open('w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['layer', *layers])
         for name, row in zip(layers, values.tolist()):
@@ -154,7 +155,8 @@ def draw(path: Path, tables: dict[str, tuple[list[str], Tensor]]) -> None:
         axis.set_title(titles[name])
         figure.colorbar(image, ax=axis)
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    with atomic(path) as partial:
+        figure.savefig(partial, dpi=150)
     plt.close(figure)
 
 

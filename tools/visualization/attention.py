@@ -26,6 +26,7 @@ from mmeffvit.analysis.attention.sheet import draw_sheet, image_area
 from mmeffvit.checkpoints import partial_allowed
 from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
 from mmeffvit.models import load_backbone
+from mmeffvit.utils.atomic import atomic
 from mmeffvit.utils.images import read_upright
 
 
@@ -82,8 +83,8 @@ def main() -> None:
         query = AttentionQuery(area, (x, y), args.tokens)
         inputs = normalize(image)[None]
         explanations = explain_backbone(backbone, inputs, query, args.layers)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    draw_sheet(image, explanations, area).savefig(args.out, dpi=120)
+    with atomic(args.out) as partial:
+        draw_sheet(image, explanations, area).savefig(partial, dpi=120)
     for explanation in explanations:
         if explanation.note:
             print(f'{explanation.name} is not drawn: {explanation.note}')

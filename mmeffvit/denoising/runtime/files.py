@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -75,14 +76,19 @@ def _image_steps(
 ) -> Iterator[None]:
     """Denoise the frames of one clip, yielding once per image."""
     readable: list[tuple[Path, np.ndarray]] = []
+    done = 0
     for result in denoiser.clip(_readable(targets, readable, report)):
         path, noisy = readable.pop(0)
         for target, picture in zip(targets[path], (result, beside(noisy, result))):
-            write_image(target, picture)
-            report.written.append(target)
+            try:
+                write_image(target, picture)
+            except ValueError as error:
+                report.failed.append((path, str(error)))
+            else:
+                report.written.append(target)
+        done += 1
         yield
-    failed = {path for path, _ in report.failed}
-    yield from (None for path in targets if path in failed)
+    yield from [None] * (len(targets) - done)  # those that could not be read
 
 
 def _readable(
@@ -109,24 +115,22 @@ def _video_steps(
     denoiser: Denoiser, source: Path, targets: list[Path], report: Report
 ) -> Iterator[None]:
     """Denoise a video frame by frame, yielding once per frame."""
-    video = Video(source)
     pending: list[np.ndarray] = []
 
     def frames() -> Iterator[np.ndarray]:
-        try:
-            for frame in video:
-                pending.append(frame)
-                yield frame
-        except ValueError as error:  # what was read of it is denoised
-            report.failed.append((source, str(error)))
+        for frame in report.frames(source):
+            pending.append(frame)
+            yield frame
 
-    writers = [VideoWriter(target, video.rate) for target in targets]
-    for result in denoiser.clip(frames()):
-        for writer, picture in zip(writers, (result, beside(pending.pop(0), result))):
-            writer.write(picture)
-        yield
+    with ExitStack() as stack:
+        rate = Video(source).rate
+        writers = [stack.enter_context(VideoWriter(target, rate)) for target in targets]
+        for result in denoiser.clip(frames()):
+            for writer, picture in zip(writers, (result, beside(pending.pop(0), result))):
+                writer.write(picture)
+            yield
     for writer in writers:
-        report.written.extend(writer.close())
+        report.written.extend(writer.written)
 
 
 def beside(noisy: np.ndarray, denoised: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from mmengine import Config
 from helpers.tool_runs import start_tool
 from mmeffvit.denoising import Denoiser, Restorer, denoise_path
 from mmeffvit.utils.images import read_image, write_image
+from mmeffvit.utils.videos import Video, VideoWriter
 
 IMAGE_MODEL = dict(
     type='Restorer',
@@ -132,6 +133,31 @@ def test_lossless_video(clip_denoiser, tmp_path):
     path.write_bytes(path.read_bytes()[:200])
     report = denoise_path(clip_denoiser, path, tmp_path / 'again')
     assert [name for name, _ in report.failed] == [path]
+
+
+def test_an_aborted_video_leaves_no_file(denoiser, tmp_path):
+    with VideoWriter(tmp_path / 'clip.avi', 10) as writer:
+        for i in range(4):
+            writer.write(_image((32, 48, 3), seed=i))
+
+    def track(steps, **_):
+        yield next(iter(steps))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        denoise_path(denoiser, tmp_path / 'clip.avi', tmp_path / 'out', True, track)
+    assert [path for path in (tmp_path / 'out').rglob('*') if path.is_file()] == []
+    denoise_path(denoiser, tmp_path / 'clip.avi', tmp_path / 'out', True)
+    assert len(list(Video(tmp_path / 'out/clip.avi'))) == 4
+
+
+def test_a_picture_that_cannot_be_written_is_its_own_failure(denoiser, tmp_path):
+    (tmp_path / 'in').mkdir()
+    (tmp_path / 'in/a.ppm').write_bytes(b'P5 20 30 255\n' + bytes(600))
+    write_image(tmp_path / 'in/b.png', _image((20, 30, 3)))
+    report = denoise_path(denoiser, tmp_path / 'in', tmp_path / 'out')
+    assert [path.name for path, _ in report.failed] == ['a.ppm']
+    assert report.written == [tmp_path / 'out/b.png']
 
 
 def test_large_images_go_through_in_tiles(denoiser):
