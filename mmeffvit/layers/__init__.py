@@ -1,4 +1,4 @@
-"""Modules that hosts are built of; attention layers share one contract (CONTRIBUTING.md)."""
+"""Modules that backbones are built of; attention layers share one contract (CONTRIBUTING.md)."""
 
 from .attention import SoftmaxAttention, SpatialReductionAttention
 from .block import ReusesAttention, TransformerBlock, run_blocks

@@ -76,7 +76,7 @@ class SoftmaxAttention(BaseModule):
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Attend.
+        """Apply self-attention.
 
         Args:
             x (Tensor): Tokens ``(B, N, C)``.
@@ -124,7 +124,7 @@ class SpatialReductionAttention(BaseModule):
             self.norm = nn.LayerNorm(embed_dims)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Attend.
+        """Apply spatial-reduction attention.
 
         Args:
             x (Tensor): Tokens ``(B, H*W, C)``.
@@ -149,6 +149,7 @@ class SpatialReductionAttention(BaseModule):
         return q, k, v
 
     def _reduce(self, x: Tensor, grid: Grid) -> Tensor:
+        """Reduce tokens ``(B, H*W, C)`` to ``(B, M, C)``."""
         feature_map = tokens_to_map(x, grid)
         bottom, right = (max(0, self.sr_ratio - side) for side in grid)
         if bottom or right:

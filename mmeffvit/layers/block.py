@@ -10,15 +10,15 @@ from .common import DropPath, RecomputingBlock, build_layer_scale
 
 
 class ReusesAttention:
-    """Mixin of attention layers that start from the attention output of an earlier block.
+    """Mixin of attention layers that reuse the attention output of an earlier block.
 
     Their block calls them as ``attn(x, grid, previous_attention)``, where other layers are called
     as ``attn(x, grid)``. ``previous_attention`` is what the attention layer of the earlier block
     returned, ``(B, N, C)``, before layer scale and drop path.
 
     Attributes:
-        reads_stream (bool): Whether the layer also reads ``x``, its block's normed tokens. A block
-            whose layer does not builds no ``norm1``.
+        reads_stream (bool): Whether the layer also reads ``x``, the normed tokens of its block. If
+            not, the block has no ``norm1``.
     """
 
     reads_stream: bool = False
@@ -41,7 +41,7 @@ class TransformerBlock(RecomputingBlock):
             branches.
 
     Raises:
-        ValueError: If ``with_cp`` is none of these, or ``'mlp_tail'`` with another MLP.
+        ValueError: If ``with_cp`` is not one of these values, or ``'mlp_tail'`` with another MLP.
     """
 
     checkpoint_modes = (*RecomputingBlock.checkpoint_modes, 'mlp_tail')
@@ -83,7 +83,7 @@ class TransformerBlock(RecomputingBlock):
         previous_attention: Tensor | None = None,
         return_attention: bool = False,
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Run the block.
+        """Apply the block.
 
         Args:
             x (Tensor): Tokens ``(B, N, C)``.
@@ -116,11 +116,11 @@ class TransformerBlock(RecomputingBlock):
 def run_blocks(
     blocks: Sequence[nn.Module], x: Tensor, grid: Grid, indices: Iterable[int] = (-1,)
 ) -> list[Tensor]:
-    """Run blocks in a row, each attention output going to the next block if that reuses it.
+    """Apply blocks one after another, and pass attention outputs to blocks that reuse them.
 
     Args:
         blocks (Sequence[nn.Module]): Blocks, ``block(x, grid) -> x``; only a
-            :class:`TransformerBlock` can reuse attention or be reused.
+            :class:`TransformerBlock` can reuse an attention output or return one.
         x (Tensor): Tokens ``(B, N, C)``.
         grid (tuple[int, int]): Their grid ``(H, W)``.
         indices (Iterable[int]): Blocks whose tokens are returned, ascending.

@@ -1,4 +1,4 @@
-"""Building layers from configs, for hosts."""
+"""Building the layers of a backbone from configs."""
 
 from __future__ import annotations
 
@@ -14,23 +14,29 @@ AttentionConfig = dict | Sequence[dict]
 
 
 def with_options(default: dict, attention: dict) -> dict:
-    """A model's own attention config with a user's options, or the user's own layer.
+    """Update the default attention config of a model with options, or replace it.
 
     Args:
-        default (dict): Config of the model's layer.
-        attention (dict): Options of it, or a whole config with a ``type``.
+        default (dict): Config of the model's attention layer.
+        attention (dict): Options of that layer, or the config of another one, with a ``type``.
+
+    Returns:
+        dict: The config to build.
     """
     return dict(attention) if 'type' in attention else {**default, **attention}
 
 
 def build_layer(config: LayerConfig, **defaults) -> nn.Module:
-    """Build a layer by config.
+    """Build a layer from a config.
 
     Args:
-        config (dict | Callable | str): A class or partial; a name of this package, or one of
-            another with its scope (``'my_project.MyAttention'``), whatever the default scope is; or
-            a dict with one of these as ``type`` and options.
-        **defaults: Arguments for what the config does not state.
+        config (dict | Callable | str): A class or partial; a registered name, of another package
+            with its scope (``'my_project.MyAttention'``); or a dict of one of these as ``type`` and
+            options. Names without a scope are those of this package, whatever the default scope.
+        **defaults: Default arguments; values in the config take precedence.
+
+    Returns:
+        nn.Module: The layer.
     """
     if isinstance(config, str):
         config = dict(type=config)
@@ -55,11 +61,14 @@ def build_attentions(
         embed_dims (int): Default width; a value in the config takes precedence.
         num_heads (int): Default number of heads, as above.
         qkv_bias (bool): Default of the projections' biases, as above.
-        num_built (int, optional): Build the first ones only.
+        num_built (int, optional): Number of blocks to build, from the first; all by default.
+
+    Returns:
+        list[nn.Module]: The layers.
 
     Raises:
-        ValueError: If a list does not have one entry per block, or the first layer would read what
-            a block before it has mixed.
+        ValueError: If a list does not have one entry per block, or the first layer would reuse the
+            attention output of a previous block.
     """
     configs = [config] * depth if isinstance(config, dict) else list(config)
     if len(configs) != depth:

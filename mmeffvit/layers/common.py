@@ -1,4 +1,4 @@
-"""Parts that most layers share: drop path, layer scale, checkpointing, weight initialisation."""
+"""Shared building blocks: drop path, layer scale, activation checkpointing, initialisation."""
 
 from __future__ import annotations
 
@@ -74,16 +74,16 @@ def build_layer_scale(embed_dims: int, value: float | None) -> nn.Module:
 
 
 class RecomputingBlock(BaseModule):
-    """Base of blocks that can recompute parts of themselves in backward (activation checkpointing).
+    """Base class of blocks with activation checkpointing of the whole block or a part of it.
 
     Attributes:
-        checkpoint_modes (tuple): Of the class: values of ``with_cp``; True means ``'all'``.
+        checkpoint_modes (tuple): Allowed values of ``with_cp``; True means ``'all'``.
 
     Args:
-        with_cp (bool | str): The part that is recomputed.
+        with_cp (bool | str): The part that is recomputed in backward.
 
     Raises:
-        ValueError: If the block has no such part.
+        ValueError: If ``with_cp`` is not one of :attr:`checkpoint_modes`.
     """
 
     checkpoint_modes: ClassVar[tuple[bool | str, ...]] = (False, True, 'all', 'mlp')

@@ -52,7 +52,7 @@ class CrossShapedWindowAttention(BaseModule):
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        """Apply attention in both directions to tokens ``(B, H*W, C)`` on the grid ``(H, W)``."""
         qkv = self.project(x, grid)
         out = [
             self._attend(qkv[:, :, :, :, i], conv, grid, self.stripe_size(grid, i))
@@ -69,13 +69,13 @@ class CrossShapedWindowAttention(BaseModule):
         return self.qkv(x).unflatten(-1, (3, len(self.lepe), -1)).unflatten(1, grid)
 
     def stripe_size(self, grid: Grid, direction: int) -> Grid:
-        """Height and width of the stripes: vertical ones in direction 0, horizontal ones in 1."""
+        """Return the height and width of the stripes: direction 0 is vertical, 1 horizontal."""
         if self.stripe_width is None:
             return grid
         return (self.stripe_width, grid[1]) if direction else (grid[0], self.stripe_width)
 
     def _attend(self, qkv: Tensor, lepe: nn.Conv2d, grid: Grid, stripe: Grid) -> Tensor:
-        """One direction: ``(B, H, W, 3, c)`` to ``(B, H, W, c)``."""
+        """Attend in one direction: ``(B, H, W, 3, c)`` to ``(B, H, W, c)``."""
         (H, W), (h, w) = grid, stripe
         rows, columns = divide_up(H, h), divide_up(W, w)
         stripes = self.cut_stripes(qkv, stripe)
@@ -87,7 +87,7 @@ class CrossShapedWindowAttention(BaseModule):
         return out[:, :H, :W]
 
     def split_heads(self, stripes: Tensor) -> tuple[Tensor, ...]:
-        """Queries, keys and values ``(stripes, heads, h*w, D)`` of ``(stripes, h, w, 3, c)``."""
+        """Split stripes ``(n, h, w, 3, c)`` into q, k and v of shape ``(n, heads, h*w, D)``."""
         q, k, v = stripes.unflatten(-1, (-1, self.head_dims)).flatten(1, 2).unbind(2)
         return tuple(tokens.transpose(1, 2) for tokens in (q, k, v))
 

@@ -60,7 +60,7 @@ class DualTokenBlock(RecomputingBlock):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor | None]:
-        """Run the block.
+        """Apply the block.
 
         Args:
             x (Tensor): Image tokens ``(B, H*W, C)``.
@@ -74,12 +74,12 @@ class DualTokenBlock(RecomputingBlock):
 
     def _run(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor | None]:
         if g is None:
-            mixed, _ = self.attn(self.norm1(x), None, grid)
-            x = x + self.drop_path(mixed)
+            attended, _ = self.attn(self.norm1(x), None, grid)
+            x = x + self.drop_path(attended)
         else:
-            mixed, update = self.attn(self.norm1(x), self.token_norm(g), grid)
-            mixed, update = self.drop_path.drop_jointly(mixed, update)
-            x, g = x + mixed, g + update
+            attended, update = self.attn(self.norm1(x), self.token_norm(g), grid)
+            attended, update = self.drop_path.drop_jointly(attended, update)
+            x, g = x + attended, g + update
         return self.recompute('mlp', self._feed_forward, x, grid), g
 
     def _feed_forward(self, x: Tensor, grid: Grid) -> Tensor:
@@ -175,7 +175,7 @@ class DualTokenAttention(BaseModule):
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
 
     def forward(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Attend.
+        """Aggregate the image into the global tokens and broadcast these to the image.
 
         Args:
             x (Tensor): Normed image tokens ``(B, H*W, C)``.
@@ -191,8 +191,7 @@ class DualTokenAttention(BaseModule):
         return self.proj(local_tokens + broadcast), update
 
     def project(self, x: Tensor, update: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Project image tokens to the queries, and updated global tokens to the keys and values
-        of the broadcast.
+        """Project the tokens for the broadcast: image to queries, global ones to keys and values.
 
         Args:
             x (Tensor): Normed image tokens ``(B, H*W, C)``.
@@ -251,7 +250,7 @@ class ConvEncoder(BaseModule):
         self.gamma = nn.Parameter(torch.full((embed_dims,), float(layer_scale_init)))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        """Encode tokens ``(B, H*W, C)`` on the grid ``(H, W)``."""
         local = self.norm(map_to_tokens(self.dwconv(tokens_to_map(x, grid))))
         return x + self.gamma * self.fc2(F.gelu(self.fc1(local)))
 
@@ -277,7 +276,7 @@ class AveragePooling(BaseModule):
             self.norms.append(nn.LayerNorm(embed_dims))
 
     def forward(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        """Pool.
+        """Pool the tokens.
 
         Args:
             x (Tensor): Tokens ``(B, H*W, C)``.
@@ -385,7 +384,7 @@ class MixMlp(BaseModule):
         self.fc2 = init_linear(nn.Linear(num_tokens, num_tokens))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Map tokens ``(B, T, C)`` to tokens; the grid is not used."""
+        """Mix tokens ``(B, T, C)``; the grid is not used."""
         return self.fc2(self.fc1(x).transpose(1, 2)).transpose(1, 2).contiguous()
 
 

@@ -119,7 +119,7 @@ class DualPatchMerging(BaseModule):
     def forward(
         self, x: Tensor, g: Tensor | None, grid: Grid
     ) -> tuple[Tensor, Tensor | None, Grid]:
-        """Merge.
+        """Merge patches of image tokens and project the global tokens.
 
         Args:
             x (Tensor): Image tokens ``(B, H*W, C)``.
@@ -163,7 +163,7 @@ class BiDimMlp(BaseModule):
         self.spatial_select = init_linear(nn.Linear(2 * reduced, 1))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Map tokens ``(B, N, C)`` to tokens; the grid is not used."""
+        """Apply the network to tokens ``(B, N, C)``; the grid is not used."""
         x = self.fc2(F.gelu(self.fc1(x)))
         normed = self.norm(x)
         summary = F.gelu(self.global_reduce(normed.mean(1, keepdim=True)))
@@ -200,7 +200,7 @@ class LightViTAttention(RelativePositionBias, BaseModule):
         self.add_relative_position_bias(window_size, num_heads)
 
     def forward(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Attend.
+        """Apply window attention and attention to the global tokens.
 
         Args:
             x (Tensor): Normed image tokens ``(B, H*W, C)``.
@@ -289,7 +289,7 @@ class LightViTBlock(RecomputingBlock):
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        """Run the block.
+        """Apply the block.
 
         Args:
             x (Tensor): Image tokens ``(B, H*W, C)``.
@@ -302,8 +302,9 @@ class LightViTBlock(RecomputingBlock):
         return self.recompute('all', self._run, x, g, grid)
 
     def _run(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        mixed, update = self.drop_path.drop_jointly(*self.attn(self.norm1(x), self.norm1(g), grid))
-        both = torch.cat([g + update, x + mixed], dim=1)
+        attended, update = self.attn(self.norm1(x), self.norm1(g), grid)
+        attended, update = self.drop_path.drop_jointly(attended, update)
+        both = torch.cat([g + update, x + attended], dim=1)
         both = self.recompute('mlp', self._feed_forward, both, grid)
         return both[:, g.shape[1] :], both[:, : g.shape[1]]
 

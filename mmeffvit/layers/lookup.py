@@ -36,7 +36,7 @@ class LookupGather(BaseModule):
         norm_eps (float): Epsilon of both norms.
 
     Raises:
-        ValueError: If ``norm_position`` is neither.
+        ValueError: If ``norm_position`` is not one of the allowed values.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LookupGather(BaseModule):
     def forward(
         self, compressed: Tensor, lookup: Tensor, grids: tuple[Grid, Grid] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Gather.
+        """Gather information from the lookup tokens.
 
         Args:
             compressed (Tensor): Compressed tokens ``(B, M, D)``.
@@ -104,7 +104,7 @@ class LookupInfuse(BaseModule):
         norm_eps (float): Epsilon of the norm.
 
     Raises:
-        ValueError: If ``norm_position`` or ``reuse_norm`` is none of these.
+        ValueError: If ``norm_position`` or ``reuse_norm`` is not one of the allowed values.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class LookupInfuse(BaseModule):
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims)) if out_proj else None
 
     def forward(self, compressed: Tensor, weights: Tensor) -> Tensor:
-        """Infuse.
+        """Infuse the compressed tokens into the lookup tokens.
 
         Args:
             compressed (Tensor): Compressed tokens ``(B, M, D)``.
@@ -220,11 +220,11 @@ class LookupBlock(RecomputingBlock):
     def forward(
         self, compressed: Tensor, lookup: Tensor, grids: tuple[Grid, Grid] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Run the block on compressed ``(B, M, D)`` and lookup tokens ``(B, N, D)``.
+        """Apply the block.
 
         Args:
-            compressed (Tensor): Compressed tokens.
-            lookup (Tensor): Lookup tokens.
+            compressed (Tensor): Compressed tokens ``(B, M, D)``.
+            lookup (Tensor): Lookup tokens ``(B, N, D)``.
             grids (tuple, optional): Grids of the compressed and the lookup tokens, for attention
                 maps; the result does not depend on them.
 

@@ -25,7 +25,7 @@ class Mlp(BaseModule):
         self.fc2 = init_linear(nn.Linear(hidden_dims, embed_dims))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Map tokens ``(B, N, C)`` to tokens; the grid is not used."""
+        """Apply the network to tokens ``(B, N, C)``; the grid is not used."""
         return self.fc2(gelu_(self.fc1(x)))
 
 
@@ -36,8 +36,8 @@ class ConvMlp(BaseModule):
     Args:
         embed_dims (int): Width C of the tokens.
         hidden_dims (int): Width between the two linear layers.
-        checkpoint_tail (bool): In training keep only the first linear layer's output and recompute
-            the convolution and GELU in backward; no matrix product is repeated.
+        checkpoint_tail (bool): In training, store only the output of the first linear layer and
+            recompute the convolution and GELU in backward; no matrix product is repeated.
     """
 
     def __init__(self, embed_dims: int, hidden_dims: int, checkpoint_tail: bool = False) -> None:
@@ -48,7 +48,7 @@ class ConvMlp(BaseModule):
         self.checkpoint_tail = checkpoint_tail
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        """Apply the network to tokens ``(B, H*W, C)`` on the grid ``(H, W)``."""
         x = self.fc1(x)
         if self.checkpoint_tail and self.training and x.requires_grad:
             return checkpoint(self._tail, x, grid, use_reentrant=False)

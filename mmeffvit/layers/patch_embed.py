@@ -44,7 +44,7 @@ class PatchEmbed(nn.Module):
         self.rounds_up = all(2 * padding >= side - 1 for side in patch)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
-        """Embed.
+        """Embed the patches of a map.
 
         Args:
             x (Tensor): ``(B, in_channels, H, W)``, or clips ``(B, in_channels, T, H, W)``.

@@ -26,7 +26,14 @@ class PatchMerging(nn.Module):
         self.reduction = init_linear(nn.Linear(4 * in_channels, embed_dims, bias=False))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Grid]:
-        """Merge a map ``(B, C, H, W)`` into tokens ``(B, H' * W', embed_dims)`` of ``(H', W')``."""
+        """Merge the patches of a map.
+
+        Args:
+            x (Tensor): ``(B, C, H, W)``.
+
+        Returns:
+            tuple: Tokens ``(B, H' * W', embed_dims)`` and the grid ``(H', W')``.
+        """
         height, width = x.shape[2:]
         grid = (divide_up(height, 2), divide_up(width, 2))
         x = F.pad(x.permute(0, 2, 3, 1), (0, 0, 0, 2 * grid[1] - width, 0, 2 * grid[0] - height))

@@ -126,9 +126,8 @@ class Phi(BaseModule):
 class SkipAttention(ReusesAttention, BaseModule):
     """Attention layer of a skipped block: Φ applied to the previous block's attention output.
 
-    Tokens that precede the grid (class
-    token, registers) are passed on unchanged, so a run of skipped blocks repeats those of the last
-    block that attended (SkipAt, section 3.2).
+    Tokens before the grid (class token, registers) are copied unchanged, so consecutive skipped
+    blocks repeat those of the last block with attention (SkipAt, section 3.2).
 
     Args:
         embed_dims (int): Width C of the tokens.
@@ -145,7 +144,7 @@ class SkipAttention(ReusesAttention, BaseModule):
         self.phi = Phi(embed_dims, **phi)
 
     def forward(self, x: Tensor, grid: Grid, previous_attention: Tensor | None = None) -> Tensor:
-        """Map the attention output of the block before to that of this one.
+        """Compute this block's attention output from the previous one.
 
         Args:
             x (Tensor): Not used.
@@ -156,7 +155,7 @@ class SkipAttention(ReusesAttention, BaseModule):
             Tensor: Of the same shape.
 
         Raises:
-            ValueError: If no block before this one attended.
+            ValueError: If no previous block has attention.
         """
         if previous_attention is None:
             raise ValueError('A skipped block needs a block before it that attends.')

@@ -66,13 +66,13 @@ class PositionEmbedding(nn.Module):
         nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Add the table to tokens ``(B, E + N, C)`` on a grid of ``N`` cells."""
+        """Add the embedding to tokens ``(B, E + N, C)`` on a grid of ``N`` cells."""
         return x + resize_position_embedding(
             self.weight, self.grid, grid, self.mode, self.num_extra_tokens
         )
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Resize the table of another square grid, such as that of pre-training at 224 pixels."""
+        """Interpolate a loaded embedding of another square grid, such as one trained at 224 px."""
         stored = state_dict.get(f'{prefix}weight')
         if stored is not None and len(self.grid) == 2 and stored.shape[1] != self.weight.shape[1]:
             side = math.isqrt(max(0, stored.shape[1] - self.num_extra_tokens))

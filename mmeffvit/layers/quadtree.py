@@ -129,7 +129,7 @@ class QuadTreeAttention(BaseModule):
         context_grid: Grid | None = None,
         key_mask: Tensor | None = None,
     ) -> Tensor:
-        """Attend.
+        """Apply QuadTree attention.
 
         Args:
             x (Tensor): Query tokens ``(B, H*W, C)``.
@@ -177,7 +177,7 @@ class QuadTreeAttention(BaseModule):
         context_grid: Grid | None = None,
         key_mask: Tensor | None = None,
     ) -> QuadTreePyramids:
-        """Project the tokens and reduce them to the pyramids that are attended over.
+        """Project the tokens to queries, keys and values, and reduce these to pyramids.
 
         Args:
             x (Tensor): See :meth:`forward`, as for the others.

@@ -106,7 +106,7 @@ class SlideAttention(BaseModule):
         return self.dep_conv1 is None
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        """Apply Slide attention to tokens ``(B, H*W, C)`` on the grid ``(H, W)``."""
         out = self.attend(*self.project(x, grid))
         return self.proj(out.flatten(3).flatten(1, 2))
 

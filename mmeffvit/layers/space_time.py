@@ -63,7 +63,7 @@ class SpaceTimeAttention(nn.Module):
     def forward(
         self, x: Tensor, source: AttentionSource | None = None, keep: str | None = None
     ) -> tuple[Tensor, AttentionSource | None]:
-        """Attend.
+        """Apply space-time attention.
 
         Args:
             x (Tensor): Tokens ``(B, N, C)``.
@@ -76,14 +76,15 @@ class SpaceTimeAttention(nn.Module):
         """
         if source is not None:
             v = self.v(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            return self._merge(source.mix(v)), None
+            return self._project_heads(source.mix(v)), None
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         if keep in ('matrix', 'half'):
             weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
-            out = self._merge(weights @ v)
+            out = self._project_heads(weights @ v)
             return out, AttentionSource(weights.bfloat16() if keep == 'half' else weights)
-        out = self._merge(softmax_attention(q, k, v))
+        out = self._project_heads(softmax_attention(q, k, v))
         return out, AttentionSource(q=q, k=k) if keep == 'qk' else None
 
-    def _merge(self, out: Tensor) -> Tensor:
+    def _project_heads(self, out: Tensor) -> Tensor:
+        """Concatenate heads ``(B, heads, N, D)`` and apply the output projection."""
         return self.proj(out.transpose(1, 2).flatten(2))

@@ -31,7 +31,7 @@ class ModulatedWindowAttention(WindowAttention):
         self.modulator = nn.Parameter(torch.randn(self.window_size**2, embed_dims))
 
     def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values of windows to which the table was added."""
+        """Project windows ``(B, windows, N, C)`` after adding the table to each."""
         return super().project(windows + self.modulator)
 
 
@@ -52,7 +52,7 @@ class EncoderReuse(ReusesAttention, BaseModule):
             ``embed_dims``; ``'encoder'`` only with the source, hidden width ``2 * embed_dims``.
 
     Raises:
-        ValueError: If the mode is neither.
+        ValueError: If ``mode`` is not one of the allowed values.
 
     Source: SkipAt (ICLR 2024), section 4.4.
     """
@@ -76,6 +76,15 @@ class EncoderReuse(ReusesAttention, BaseModule):
             self.phi = Phi(embed_dims, in_dims=source_dims)
 
     def forward(self, x: Tensor, grid: Grid, previous_attention: Tensor | None = None) -> Tensor:
-        """Map the source, and ``x`` where they are concatenated, to ``(B, H*W, C)``."""
+        """Apply Φ to the encoder's attention output.
+
+        Args:
+            x (Tensor): Normed tokens ``(B, H*W, C)``, used by ``mode='concat'``.
+            grid (tuple[int, int]): ``(H, W)``.
+            previous_attention (Tensor): ``(B, H*W, source_dims)``.
+
+        Returns:
+            Tensor: ``(B, H*W, C)``.
+        """
         source = previous_attention
         return self.phi(torch.cat([source, x], -1) if self.reads_stream else source, grid)

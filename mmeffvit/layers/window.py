@@ -89,7 +89,7 @@ class WindowAttention(RelativePositionBias, BaseModule):
         self.add_relative_position_bias(window_size, num_heads)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
-        """Map tokens ``(B, H*W, C)`` on the grid ``(H, W)`` to tokens."""
+        """Apply window attention to tokens ``(B, H*W, C)`` on the grid ``(H, W)``."""
         windows, padded_grid, shifts = self.partition(x, grid)
         out = self.attend(*self.project(windows), padded_grid, shifts)
         out = self.proj(out.transpose(1, 2).flatten(2)).view_as(windows)
