@@ -36,7 +36,7 @@ from benchmarks.report import Report
 from mmeffvit.analysis import Complexity, input_shape
 from mmeffvit.analysis.flops import count_complexity
 from mmeffvit.analysis.models import test_time_forward
-from mmeffvit.cli.errors import UserError
+from mmeffvit.cli.errors import UserError, user_input
 from mmeffvit.models import find_model
 
 #: With their markers in drawings.
@@ -175,10 +175,8 @@ def check_device(device: str) -> None:
 
 def find(name: str) -> nn.Module:
     """Build the model that a user names; a UserError if there is none."""
-    try:
-        return revert_sync_batchnorm(find_model(name))  # which needs several processes
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    with user_input():
+        return revert_sync_batchnorm(find_model(name))  # SyncBN needs several processes
 
 
 def _cost(name: str, model: nn.Module, size: Sequence[int]) -> tuple[tuple[int, ...], Complexity]:
