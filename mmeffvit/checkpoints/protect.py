@@ -37,9 +37,9 @@ def protect_mmengine() -> None:
     for name, loader in vars(original).items():
         if name.startswith('load_from_') and callable(loader):
             replaced[name] = _safe(loader)
-    for name in ('_safe_torch_load', 'load_url'):  # the former is the fork's
-        if hasattr(original, name):
-            replaced[name] = _safe(getattr(original, name))
+    if hasattr(original, '_safe_torch_load'):  # the fork's
+        replaced['_safe_torch_load'] = _safe(original._safe_torch_load)
+    replaced['load_url'] = wraps(original.load_url)(_load_url)
     schemes = original.CheckpointLoader._schemes
     for scheme, loader in schemes.items():
         if loader.__module__.partition('.')[0] == 'mmengine':
@@ -61,6 +61,12 @@ def _safe(loader: Callable) -> Callable:
         return load_checkpoint(filename, kwargs.get('map_location', map_location))
 
     return load
+
+
+def _load_url(
+    url: str, model_dir: str | None = None, map_location: Any = None, *args, **kwargs
+) -> Any:
+    return load_checkpoint(url, map_location)
 
 
 def _saving(remote: Callable) -> Callable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -40,7 +41,7 @@ def fetch(source: str | Path) -> Iterator[BinaryIO]:
     scheme, separator, name = text.rpartition('://')
     if not separator:
         path = Path(text).expanduser()
-        if not path.is_file():
+        if not os.path.isfile(path):  # False also for names that are too long
             raise CheckpointError(f'{source} does not exist: give the path of a checkpoint.')
     elif scheme in ('http', 'https'):
         path = download(text)
@@ -81,7 +82,8 @@ def download(url: str) -> Path:
     """
     place = Path(url.partition('?')[0])
     digest = hashlib.sha256(url.encode()).hexdigest()[:16]
-    path = Path(torch.hub.get_dir(), 'checkpoints', f'{place.stem}-{digest}{place.suffix}')
+    name = f'{place.stem[:80]}-{digest}{place.suffix[:12]}'
+    path = Path(torch.hub.get_dir(), 'checkpoints', name)
     try:
         if get_rank() == 0 and not path.is_file():
             _download(url, path)

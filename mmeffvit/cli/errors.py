@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,13 +62,18 @@ def run_cli(main: Callable[[], int | None]) -> None:
         >>> if __name__ == '__main__':
         ...     run_cli(main)
     """
-    LOGGER.setLevel(logging.INFO)
+    first = os.environ.get('RANK', '0') == '0'
+    LOGGER.setLevel(logging.INFO if first else logging.ERROR)
     handler = logging.StreamHandler()
     LOGGER.addHandler(handler)
     try:
         code = main()
     except (UserError, CheckpointError, NonFiniteError) as error:
         code = _complain(str(error))
+    except RuntimeError as error:
+        if 'DataLoader worker' not in str(error):
+            raise
+        code = _complain(f'{error} Out of (shared) memory? Use fewer workers or smaller batches.')
     except ImportError as error:
         advice = explain_import_error(error)
         if advice is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.dist import is_distributed, is_main_process
+from mmengine.dist import all_reduce, is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook as _CheckpointHook
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -215,8 +215,12 @@ def _is_between_steps(runner: Runner) -> bool:
 
 
 def _is_finite(model: nn.Module) -> bool:
+    """Whether all weights are finite, on all processes: shards differ, the decision must not."""
     tensors = [*model.parameters(), *model.buffers()]
-    return all(bool(t.detach().isfinite().all()) for t in tensors if t.is_floating_point())
+    finite = all(bool(t.detach().isfinite().all()) for t in tensors if t.is_floating_point())
+    flag = torch.tensor(float(finite))
+    all_reduce(flag, 'min')
+    return bool(flag)
 
 
 def _bare(model: nn.Module) -> nn.Module:

@@ -10,6 +10,7 @@ from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
 from helpers import malice
+from helpers.damage import damaged
 from mmeffvit.checkpoints import (
     CheckpointError,
     read_checkpoint,
@@ -263,25 +264,6 @@ def test_files_without_weights(tmp_path, content):
     torch.save(content, tmp_path / 'w.pth')
     with pytest.raises(CheckpointError, match=r'w\.pth holds no weights'):
         read_weights(tmp_path / 'w.pth')
-
-
-def damaged(data: bytes, rng: np.random.Generator) -> bytes:
-    """A file with some bytes changed, cut, doubled or left out."""
-    data = bytearray(data)
-    kind = rng.integers(5)
-    start, stop = sorted(rng.integers(0, len(data), 2))
-    if kind == 0:
-        for place in rng.integers(0, len(data), rng.integers(1, 20)):
-            data[place] = rng.integers(256)
-    elif kind == 1:
-        del data[start:]
-    elif kind == 2:
-        data[start:stop] = bytes(stop - start)
-    elif kind == 3:
-        del data[start : start + int(rng.integers(1, 64))]
-    else:
-        data[start:start] = data[start:stop]
-    return bytes(data)
 
 
 @pytest.mark.parametrize('kind', ['zip', 'legacy', 'safetensors', 'pickle'])
