@@ -32,7 +32,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from benchmarks import harness
-from benchmarks.report import Report
+from benchmarks.report import Results
 from mmeffvit.analysis import Complexity, input_shape
 from mmeffvit.analysis.flops import count_complexity
 from mmeffvit.analysis.models import test_time_forward
@@ -110,7 +110,7 @@ def benchmark(
     rounds: int,
     wall: bool,
     before_timing: Callable[[], object] = lambda: None,
-) -> Report:
+) -> Results:
     """Measure models.
 
     Args:
@@ -155,7 +155,7 @@ def benchmark(
     environment = harness.environment()
     for (device, dtype), speed in speeds.items():
         environment[f'matmul, {device} {dtype}'] = f'{speed / 1e9:.4g} G multiply-adds/s'
-    return Report(
+    return Results(
         environment,
         COLUMNS,
         [_row(entry, speeds) for entry in entries],

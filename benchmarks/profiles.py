@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks import harness
 from benchmarks.models import find
-from benchmarks.report import Report
+from benchmarks.report import Results
 from mmeffvit.analysis import input_shape
 from mmeffvit.analysis.models import test_time_forward
 
@@ -57,7 +57,7 @@ def profile_forward(model: nn.Module, inputs: Tensor) -> Counter[str]:
     return seconds
 
 
-def profile_models(names: Sequence[str], sizes: Sequence[tuple[int, ...]]) -> Report:
+def profile_models(names: Sequence[str], sizes: Sequence[tuple[int, ...]]) -> Results:
     """Profile models at sizes.
 
     Raises:
@@ -71,7 +71,7 @@ def profile_models(names: Sequence[str], sizes: Sequence[tuple[int, ...]]) -> Re
             seconds = profile_forward(model, torch.randn(shape))
             records.append(dict(model=name, shape=shape, seconds=dict(seconds)))
     kinds = (*KINDS, OTHER)
-    return Report(
+    return Results(
         harness.environment(),
         ('model', 'input', 'ms', *kinds),
         [_row(record, kinds) for record in records],

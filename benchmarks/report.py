@@ -16,7 +16,7 @@ from mmeffvit.utils.atomic import atomic, write_json, write_text
 
 
 @dataclass(frozen=True)
-class Report:
+class Results:
     """Results of one command.
 
     Attributes:

@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import harness, models, profiles
 from benchmarks.harness import Result, run_case
-from benchmarks.report import Report, check_outputs
+from benchmarks.report import Results, check_outputs
 from mmeffvit.cli.errors import UserError, run_cli
 
 SUITES = Path(__file__).parent / 'suites'
@@ -108,7 +108,7 @@ def main() -> int:
     return int(any('failure' in record for record in report.records))
 
 
-def run_models(args: argparse.Namespace) -> Report:
+def run_models(args: argparse.Namespace) -> Results:
     """Measure the chosen models."""
     if min(args.batches) < 1:
         raise UserError(f'--batches {args.batches} must be positive.')
@@ -125,7 +125,7 @@ def run_models(args: argparse.Namespace) -> Report:
     )
 
 
-def run_suites(args: argparse.Namespace) -> Report:
+def run_suites(args: argparse.Namespace) -> Results:
     """Run the chosen suites."""
     names = suite_names() if args.names == ['all'] else args.names
     unknown = set(names) - set(suite_names())
@@ -149,7 +149,7 @@ def run_suites(args: argparse.Namespace) -> Report:
     if not results:
         raise UserError(f'No case has {args.only!r} in its name.')
     environment = dict(harness.environment(), device=args.device)
-    return Report(environment, COLUMNS, rows(results), records(results), partial(draw, results))
+    return Results(environment, COLUMNS, rows(results), records(results), partial(draw, results))
 
 
 COLUMNS = (
@@ -158,7 +158,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def run_profile(args: argparse.Namespace) -> Report:
+def run_profile(args: argparse.Namespace) -> Results:
     """Profile the chosen models."""
     return profiles.profile_models(dict.fromkeys(args.names), args.sizes)
 

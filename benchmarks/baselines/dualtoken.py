@@ -5,21 +5,17 @@ Same parameters and numbers as ours; only layouts and order of work differ.
 
 from __future__ import annotations
 
-import copy
-import types
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.wrappers import with_forwards
 from mmeffvit.layers.dualtoken import AveragePooling, ConvEncoder, DualTokenAttention
 from mmeffvit.layers.lightvit import BiDimMlp, ConvNormAct, ConvStem
 
 
 def as_published(model: nn.Module) -> nn.Module:
     """A copy of a DualTokenViT that computes like the public code; parameters are shared."""
-    memo = {id(p): p for p in model.parameters()}
-    model = copy.deepcopy(model, memo)
     forwards = {
         ConvStem: _stem,
         ConvNormAct: _conv_norm_act,
@@ -28,11 +24,7 @@ def as_published(model: nn.Module) -> nn.Module:
         DualTokenAttention: _attention,
         BiDimMlp: _gated_mlp,
     }
-    for module in model.modules():
-        forward = forwards.get(type(module))
-        if forward is not None:
-            module.forward = types.MethodType(forward, module)
-    return model
+    return with_forwards(model, forwards, share=True)
 
 
 def _stem(self: ConvStem, x: Tensor):

@@ -8,13 +8,13 @@ NCHW maps, separate 1x1 convolutions, ``transpose().view()`` before depthwise co
 
 from __future__ import annotations
 
-import copy
-import types
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.wrappers import with_forwards
 from mmeffvit.layers import ConvMlp, QuadTreeAttention
 
 
@@ -53,14 +53,8 @@ def fine_per_group(q: Tensor, k: Tensor, v: Tensor, index: Tensor, scale: float,
 
 def as_published(model: nn.Module, per_query: bool) -> nn.Module:
     """A copy of a model whose QuadTree attentions and MLPs run as the published code does."""
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, QuadTreeAttention):
-            module.forward = types.MethodType(_attention, module)
-            module.gather_per_query = per_query
-        elif isinstance(module, ConvMlp):
-            module.forward = types.MethodType(_mlp, module)
-    return model
+    attention = partial(_attention, per_query=per_query)
+    return with_forwards(model, {QuadTreeAttention: attention, ConvMlp: _mlp})
 
 
 def _mlp(self: ConvMlp, x: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -70,7 +64,7 @@ def _mlp(self: ConvMlp, x: Tensor, grid: tuple[int, int]) -> Tensor:
     return self.fc2(F.gelu(x))
 
 
-def _attention(self: QuadTreeAttention, x: Tensor, grid) -> Tensor:
+def _attention(self: QuadTreeAttention, x: Tensor, grid, *, per_query: bool) -> Tensor:
     B, _, C = x.shape
     heads = self.num_heads
     scale = (C // heads) ** -0.5
@@ -100,7 +94,7 @@ def _attention(self: QuadTreeAttention, x: Tensor, grid) -> Tensor:
             index = weights.topk(topk, dim=-1).indices
             message = weights @ v
         else:
-            level_of = _level_per_query if self.gather_per_query else _level_per_group
+            level_of = _level_per_query if per_query else _level_per_group
             message, index = level_of(q, k, v, index, (h, w), scale, topk)
         message = message.transpose(1, 2).reshape(B, C, h, w) + self.lepe[level](value_map)
         message = mix[level] * message

@@ -7,12 +7,12 @@ authors' code, also in evaluation; (b) ``merged``: the same with the kernels sum
 
 from __future__ import annotations
 
-import copy
-import types
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.wrappers import with_forwards
 from mmeffvit.layers import SlideAttention
 
 Conv = tuple[Tensor, Tensor]
@@ -21,12 +21,7 @@ KINDS = ('public', 'merged', 'im2col')
 
 def as_published(model: nn.Module, kind: str) -> nn.Module:
     """A copy of a model whose Slide attentions run as the baseline."""
-    model = copy.deepcopy(model)
-    for module in model.modules():
-        if isinstance(module, SlideAttention):
-            module.forward = types.MethodType(_attention, module)
-            module.kind = kind
-    return model
+    return with_forwards(model, {SlideAttention: partial(_attention, kind=kind)})
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, banks: list[Conv], rpb: Tensor, size: int) -> Tensor:
@@ -67,11 +62,11 @@ def banks_of(layer: SlideAttention, kind: str) -> list[Conv]:
     return []
 
 
-def _attention(self: SlideAttention, x: Tensor, grid) -> Tensor:
+def _attention(self: SlideAttention, x: Tensor, grid, *, kind: str) -> Tensor:
     B, N, C = x.shape
     heads, D = self.num_heads, self.head_dims
     qkv = self.qkv(x).view(B, *grid, 3 * C).permute(0, 3, 1, 2).reshape(B * heads, 3 * D, *grid)
     q, k, v = (part.contiguous() for part in qkv.chunk(3, dim=1))
-    banks = banks_of(self, self.kind)
+    banks = banks_of(self, kind)
     out = attend(q * self.scale, k, v, banks, self.relative_position_bias_table, self.kernel_size)
     return self.proj(out.permute(0, 3, 4, 1, 2).reshape(B, N, C))

@@ -18,10 +18,21 @@ from benchmarks.gpu.records import LOG, Recorder
 
 ROOT = Path(__file__).parents[2]
 #: Part to the largest share of the remaining time that it may take.
-PARTS = {'kernels': 0.4, 'models': 0.35, 'figures': 0.6, 'networks': 0.6, 'compiled': 1.0}
+PARTS = {
+    'kernels': 0.4,
+    'models': 0.35,
+    'figures': 0.6,
+    'networks': 0.6,
+    'compiled': 1.0,
+    'tune': 0.6,
+}
+DEFAULT_PARTS = [part for part in PARTS if part != 'tune']
 #: Seconds kept for writing the results.
 RESERVE = 8
-TESTS = {'kernels': 'tests/ops/triton', 'models': 'tests/backbones/test_devices.py'}
+TESTS = {
+    'kernels': ['tests/ops/triton', 'tests/ops/test_devices.py'],
+    'models': ['tests/backbones/test_devices.py'],
+}
 #: What pytest's -k selects to try the script.
 QUICK = {'kernels': 'test_precision and float32', 'models': 'quadtree_b0 and autocast'}
 
@@ -31,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='benchmarks.gpu', description=__doc__)
     parser.add_argument('--out', type=Path, default=Path('gpu_check'), help='folder of the results')
     parser.add_argument('--budget', type=float, default=480, help='seconds for everything')
-    parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS))
+    parser.add_argument('--parts', nargs='+', choices=PARTS, default=DEFAULT_PARTS)
     parser.add_argument('--device', default='cuda')
     parser.add_argument('--quick', action='store_true', help='tiny problems, to try the script')
     parser.add_argument('--workers', type=int, help='processes of the tests')
@@ -106,7 +117,7 @@ def command(part: str, args: argparse.Namespace, limit: float) -> list[str]:
         ]  # fmt: skip
     chosen = args.only or (QUICK[part] if args.quick else '')
     return [
-        *(sys.executable, '-m', 'pytest', TESTS[part], '-p', 'benchmarks.gpu.pytest_plugin'),
+        *(sys.executable, '-m', 'pytest', *TESTS[part], '-p', 'benchmarks.gpu.pytest_plugin'),
         *('--check-log', str(log), '-p', 'no:cacheprovider', '--tb=short', '-rfE'),
         *('-n', str(workers(args)), '--dist', 'worksteal'),
         *(['-k', chosen] if chosen else []),

@@ -24,7 +24,7 @@ QUICK_GROUPS = (('quadtree_b0', 'pvtv2_b0'),)
 #: Images in a batch, and side: large enough that a GPU, not Python, is measured.
 BATCH, SIDE, ROUNDS = 128, 224, 5
 #: Seconds that a group may take.
-GROUP_SECONDS = 20
+GROUP_SECONDS = 15
 
 
 def parse_args(description: str) -> argparse.Namespace:
@@ -45,13 +45,15 @@ def main() -> None:
     args = parse_args(__doc__)
     end = time.monotonic() + args.seconds
     recorder = Recorder(args.log)
-    for measure in models.MEASURES:
-        for group in QUICK_GROUPS if args.quick else GROUPS:
-            if time.monotonic() + GROUP_SECONDS > end:
-                shared = dict(model=group[0], mode='eager', measure=measure)
-                recorder.write('network', **shared, failure='no time left')
-                continue
-            measure_group(group, measure, args, recorder)
+    first, *others = QUICK_GROUPS if args.quick else GROUPS
+    wanted = [(measure, first) for measure in models.MEASURES]
+    wanted += [(measure, group) for measure in models.MEASURES for group in others]
+    for measure, group in wanted:
+        if time.monotonic() + GROUP_SECONDS > end:
+            shared = dict(model=group[0], mode='eager', measure=measure)
+            recorder.write('network', **shared, failure='no time left')
+            continue
+        measure_group(group, measure, args, recorder)
 
 
 def measure_group(
@@ -66,6 +68,15 @@ def measure_group(
 ) -> None:
     """Measure models in turn; what fails is recorded."""
     start = time.monotonic()
+
+    def ready() -> None:
+        progress('ready to be timed')
+        before_timing()
+
+    def progress(event: str) -> None:
+        print(f'{measure}, {", ".join(names)}: {event} after {time.monotonic() - start:.1f} s',
+              flush=True)  # fmt: skip
+
     try:
         found = models.benchmark(
             names,
@@ -77,7 +88,7 @@ def measure_group(
             measures=[measure],
             rounds=2 if args.quick else ROUNDS,
             wall=True,
-            before_timing=before_timing,
+            before_timing=ready,
         ).records
     except Exception as error:  # what fails leaves the other groups
         failure = f'{type(error).__name__}: {error}'[:600]
@@ -85,6 +96,7 @@ def measure_group(
     if args.device.startswith('cuda'):
         torch.cuda.empty_cache()
     seconds = round(time.monotonic() - start, 1)
+    progress('done')
     for record in found:
         recorder.write('network', **record, group_seconds=seconds)
 

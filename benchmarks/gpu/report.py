@@ -16,6 +16,8 @@ from mmeffvit.utils.atomic import atomic, write_json, write_text
 
 #: Failed tests that the Markdown lists; the JSON holds all.
 LISTED = 15
+#: Candidates of a kernel that the Markdown lists.
+BEST = 6
 
 
 def environment(device: str) -> dict[str, str]:
@@ -48,6 +50,8 @@ def write(out: Path) -> str:
         parts.append(_tests(by_kind['test']))
     if 'operator' in by_kind:
         parts.append(_operators(by_kind.get('ceiling', []), by_kind['operator']))
+    if 'candidate' in by_kind:
+        parts.append(_candidates(by_kind['candidate']))
     if 'network' in by_kind:
         parts.append(_networks(by_kind['network']))
     if 'operator' in by_kind or 'network' in by_kind:
@@ -124,6 +128,32 @@ def _operators(ceilings: list[dict], operators: list[dict]) -> str:
         'of copy/product', 'bwd us', 'peak MiB', 'saved MiB', 'error',
     ]  # fmt: skip
     return '\n'.join([f'## Operators\n\nCeilings: {limits}\n', _table(head, rows)])
+
+
+def _candidates(candidates: list[dict]) -> str:
+    """The fastest candidates of each kernel, and how many failed."""
+    groups: dict[tuple, list[dict]] = {}
+    for candidate in candidates:
+        groups.setdefault((candidate['case'], candidate['kernel']), []).append(candidate)
+    rows = []
+    for label, group in groups.items():
+        timed = sorted((c for c in group if 'time' in c), key=lambda c: c['time'])
+        rows += [
+            [*label, _us(c['time']), f'{c["error"]:.1e}', _settings(c['config'])]
+            for c in timed[:BEST]
+        ]
+        failures: dict[str, int] = {}
+        for candidate in group:
+            if 'failure' in candidate:
+                reason = _line(candidate['failure'])[:80]
+                failures[reason] = failures.get(reason, 0) + 1
+        rows += [[*label, '', '', f'{count} {reason}'] for reason, count in failures.items()]
+    head = ['case', 'kernel', 'us', 'error', 'candidate']
+    return '\n'.join(['## Candidates\n', _table(head, rows)])
+
+
+def _settings(config: dict) -> str:
+    return ' '.join(f'{key}={value}' for key, value in config.items())
 
 
 def _us(seconds: float) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
 
 from benchmarks.baselines.window import PublishedWindowAttention, as_published
 from benchmarks.harness import Case
+from benchmarks.wrappers import OnGrid
 from mmeffvit.denoising import SkipUformer, SkipUniFormerUNet, Uformer, UniFormerUNet
 from mmeffvit.layers import WindowAttention
 
@@ -37,20 +37,9 @@ def _layer(size: int, shift: bool) -> Case:
     return Case(
         f'window attention {size}x{size}x16, {"shifted" if shift else "regular"}',
         lambda: [torch.randn(1, size * size, 16)],
-        {'ours': _On(layer, grid), PLAIN: _On(PublishedWindowAttention(layer), grid)},
+        {'ours': OnGrid(layer, grid), PLAIN: OnGrid(PublishedWindowAttention(layer), grid)},
         equal=(PLAIN,),
     )
-
-
-class _On(nn.Module):
-    """An attention layer on a fixed grid."""
-
-    def __init__(self, layer: nn.Module, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.layer, self.grid = layer, grid
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x, self.grid)
 
 
 def _uformer(arch: str, size: int) -> Case:

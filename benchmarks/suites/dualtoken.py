@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.baselines import dualtoken as baselines
 from benchmarks.harness import Case
+from benchmarks.wrappers import Autocast
 from mmeffvit.backbones import DualTokenViT, LightViT, PVTv2
 
 #: Backbone, image side, batch.
@@ -75,14 +76,10 @@ class _ChannelsLast(nn.Module):
 def _bfloat16() -> Case:
     model = DualTokenViT('small').eval()
 
-    def autocast(x: Tensor) -> tuple[Tensor, ...]:
-        with torch.autocast(x.device.type, torch.bfloat16):
-            return model(x)
-
     return Case(
         'DualToken-ViT small 512 px, bfloat16 against float32',
         lambda: [torch.randn(1, 3, 512, 512)],
-        {'ours': autocast, 'ours, float32': model},
+        {'ours': Autocast(model), 'ours, float32': model},
         modes=('forward',),
     )
 

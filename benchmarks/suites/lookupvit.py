@@ -6,7 +6,6 @@ ratio is that of the whole. The ratio of multiply-adds is in the name of the cas
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -14,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.harness import Case
+from benchmarks.wrappers import PlainOps
 from mmeffvit.analysis import count_complexity
 from mmeffvit.layers import LookupBlock, Mlp, SoftmaxAttention, TransformerBlock
-from mmeffvit.ops import resample_linear, use_backend
+from mmeffvit.ops import resample_linear
 
 DEPTH = 3
 WIDTH, HEADS = 768, 12
@@ -83,18 +83,6 @@ class _ViTStack(nn.Module):
         return x
 
 
-class _Plain(nn.Module):
-    """The same module on the reference ops."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        with use_backend('reference'):
-            return self.module(*inputs)
-
-
 def _stack(side: int, size: int) -> Case:
     torch.manual_seed(0)
     ours, vit = _LookupStack(size), _ViTStack()
@@ -103,7 +91,7 @@ def _stack(side: int, size: int) -> Case:
     return Case(
         f'stack {side} px, {size}x{size} ({saved:.2f}x fewer multiply-adds)',
         lambda: [torch.randn(shape)],
-        {'ours': ours, 'plain ops': _Plain(copy.deepcopy(ours)), 'ViT-B (SDPA)': vit},
+        {'ours': ours, 'plain ops': PlainOps(ours), 'ViT-B (SDPA)': vit},
         equal=('plain ops',),
     )
 
@@ -114,7 +102,7 @@ def _block(D: int, N: int, M: int, **options) -> Case:
     return Case(
         f'block D={D} N={N} M={M} {"pre-norm, two projections" if options else ""}'.strip(),
         lambda: [torch.randn(1, M, D), torch.randn(1, N, D)],
-        {'ours': ours, 'plain ops': _Plain(copy.deepcopy(ours))},
+        {'ours': ours, 'plain ops': PlainOps(ours)},
         tolerance=1e-6,
         equal=('plain ops',),
     )

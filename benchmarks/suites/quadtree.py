@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.baselines import quadtree as baselines
 from benchmarks.harness import Case
+from benchmarks.wrappers import Autocast, OnGrid
 from mmeffvit.backbones import PVTv2, QuadTreeTransformer
 from mmeffvit.layers import QuadTreeAttention, SoftmaxAttention
 from mmeffvit.ops import quadtree_fine
@@ -64,8 +65,8 @@ def _fine(G: int, N: int, D: int, K: int) -> Case:
 
 
 def _layer(side: int) -> Case:
-    ours = _On(QuadTreeAttention(64, 1, levels=4), (side, side))
-    full = _On(SoftmaxAttention(64, 1), (side, side))
+    ours = OnGrid(QuadTreeAttention(64, 1, levels=4), (side, side))
+    full = OnGrid(SoftmaxAttention(64, 1), (side, side))
     return Case(
         f'layer {side}x{side}x64, 4 levels',
         lambda: [torch.randn(1, side * side, 64)],
@@ -73,17 +74,6 @@ def _layer(side: int) -> Case:
         tolerance=2e-5,
         equal=('(a) per-query', '(b) per-group'),
     )
-
-
-class _On(nn.Module):
-    """An attention layer on a fixed grid."""
-
-    def __init__(self, layer: nn.Module, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.layer, self.grid = layer, grid
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x, self.grid)
 
 
 def _published(model: nn.Module) -> dict[str, nn.Module]:
@@ -122,15 +112,11 @@ def _checkpointed(with_cp: str) -> Case:
 def _bfloat16() -> Case:
     model = QuadTreeTransformer('b0')
 
-    def autocast(x: Tensor) -> tuple[Tensor, ...]:
-        with torch.autocast('cpu', torch.bfloat16):
-            return model(x)
-
     return Case(
         'QuadTree-b0 512 px, bfloat16 against float32',
         lambda: [torch.randn(1, 3, 512, 512)],
         {
-            'ours': autocast,
+            'ours': Autocast(model),
             'ours, float32': model,
             '(a) per-query': baselines.as_published(model, per_query=True),
         },

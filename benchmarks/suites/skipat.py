@@ -5,18 +5,17 @@ The published gain (19, 21, 25 % at 224 px) was measured over explicit softmax o
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.baselines.skipat import with_explicit_softmax
 from benchmarks.harness import Case
+from benchmarks.wrappers import Autocast, OnGrid, PlainOps
 from mmeffvit.backbones import SkipAtViT
 from mmeffvit.layers import Phi
-from mmeffvit.ops import use_backend
 
 #: Batch, height, width.
 IMAGES = ((8, 224, 224), (1, 224, 224), (1, 384, 384), (1, 512, 512), (1, 512, 2048))
@@ -35,47 +34,12 @@ def cases() -> dict[str, Callable[[], Case]]:
     return out
 
 
-class _PlainOps(nn.Module):
-    """The same module on the reference ops."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = copy.deepcopy(module)
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...] | Tensor:
-        with use_backend('reference'):
-            return self.module(*inputs)
-
-
-class _On(nn.Module):
-    """Φ on a fixed grid."""
-
-    def __init__(self, phi: Phi, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.phi, self.grid = phi, grid
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.phi(x, self.grid)
-
-
-class _Autocast(nn.Module):
-    """A module in mixed precision."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        with torch.autocast('cpu', torch.bfloat16):
-            return self.module(x)
-
-
 def _phi(B: int, H: int, W: int, C: int) -> Case:
-    ours = _On(Phi(C), (H, W))
+    ours = OnGrid(Phi(C), (H, W))
     return Case(
         f'Φ on {B}x{H}x{W}x{C}',
         lambda: [torch.randn(B, H * W, C)],
-        {'ours': ours, 'plain ops': _PlainOps(ours)},
+        {'ours': ours, 'plain ops': PlainOps(ours)},
         equal=('plain ops',),
     )
 
@@ -85,13 +49,13 @@ def _backbone(arch: str, batch: int, height: int, width: int, bfloat16: bool = F
     skipat, vit = (SkipAtViT(arch, skip, final_norm=False) for skip in (None, ()))
     candidates: dict[str, nn.Module] = {
         'ours': skipat,
-        'plain ops': _PlainOps(skipat),
+        'plain ops': PlainOps(skipat),
         'ViT (SDPA)': vit,
         'ViT (explicit softmax)': with_explicit_softmax(vit),
     }
     equal: tuple[str, ...] = ('plain ops',)
     if bfloat16:
-        candidates = {name: _Autocast(model) for name, model in candidates.items()}
+        candidates = {name: Autocast(model) for name, model in candidates.items()}
         equal = ()  # rounding differs by more than float32's tolerance
     return Case(
         f'{arch} {height}x{width}, batch {batch}{", bfloat16" if bfloat16 else ""}',

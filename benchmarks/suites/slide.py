@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.baselines import slide as baselines
 from benchmarks.harness import Case
+from benchmarks.wrappers import OnGrid
 from mmeffvit.backbones import SlideSwin, SwinTransformer
 from mmeffvit.layers import SlideAttention
 from mmeffvit.ops import slide_attention
@@ -75,7 +76,7 @@ def _name(B: int, H: int, W: int, C: int, heads: int, size: int) -> str:
 
 
 def _layer(B: int, H: int, W: int, C: int, heads: int, size: int) -> Case:
-    ours = _On(SlideAttention(C, heads, kernel_size=size), (H, W))
+    ours = OnGrid(SlideAttention(C, heads, kernel_size=size), (H, W))
     published = {kind: baselines.as_published(ours, kind) for kind in baselines.KINDS}
     return Case(
         _name(B, H, W, C, heads, size),
@@ -83,17 +84,6 @@ def _layer(B: int, H: int, W: int, C: int, heads: int, size: int) -> Case:
         {'ours': ours, **published},
         equal=('public', 'merged'),
     )
-
-
-class _On(nn.Module):
-    """An attention layer on a fixed grid."""
-
-    def __init__(self, layer: nn.Module, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.layer, self.grid = layer, grid
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x, self.grid)
 
 
 def _backbone() -> Case:

@@ -21,8 +21,9 @@ the matrix products of forward in each of the last two kernels, and the memory i
 the gradients as long as ``K`` is at most the width of a head.
 
 Products take float32 operands, rounded to TF32 for half precision: merged banks hold a one beside
-small learned numbers, which bfloat16 would round away. For float32 inputs three TF32 products give
-float32 accuracy.
+small learned numbers, which bfloat16 would round away. The kernels round them to the nearest, since
+matrix units cut off, which adds up to twice the error of float16. For float32 inputs three TF32
+products give float32 accuracy.
 
 These kernels were run in Triton's interpreter and compiled offline; no GPU was at hand.
 """
@@ -88,6 +89,21 @@ def _load_table(
 
 
 @triton.jit
+def _to_tf32(x):
+    """The nearest numbers of 11 bits; NaN stays NaN."""
+    bits = (x.to(tl.int32, bitcast=True) + 0x1000) & -0x2000
+    return tl.where(x == x, bits.to(tl.float32, bitcast=True), x)
+
+
+@triton.jit
+def _dot(a, b, acc, DOT: tl.constexpr):
+    if DOT == 'tf32':
+        a = _to_tf32(a)
+        b = _to_tf32(b)
+    return tl.dot(a, b, acc, input_precision=DOT)
+
+
+@triton.jit
 def _to_taps(
     left, left_stride, right, right_stride, bank, bias, h, y, x, H, W, key_H, key_W, margin,
     SIZE: tl.constexpr, D: tl.constexpr, BM: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr,
@@ -99,12 +115,12 @@ def _to_taps(
     for c in range(0, D, BC):
         tile = _load_tile(left, y, x, H, W, left_stride, c, BC, D)
         weight = tl.trans(_load_table(bias, h, c, BK, BC, K, D))
-        taps = tl.dot(tile, weight, taps, input_precision=DOT)
+        taps = _dot(tile, weight, taps, DOT)
         for s in range(K):
             seen_y, seen_x = y + s // SIZE - margin, x + s % SIZE - margin
             seen = _load_tile(right, seen_y, seen_x, key_H, key_W, right_stride, c, BC, D)
             weight = tl.trans(_load_table(bank, s, c, BK, BC, K, D))
-            taps = tl.dot(tile * seen, weight, taps, input_precision=DOT)
+            taps = _dot(tile * seen, weight, taps, DOT)
     return taps
 
 
@@ -116,12 +132,12 @@ def _from_taps(
     """Write ``sum_s (taps W_s) * right_s + taps b``: the output, or the queries' gradient."""
     K: tl.constexpr = SIZE * SIZE
     for c in range(0, D, BC):
-        result = tl.dot(taps, _load_table(bias, h, c, BK, BC, K, D), input_precision=DOT)
+        result = _dot(taps, _load_table(bias, h, c, BK, BC, K, D), None, DOT)
         for s in range(K):
             seen_y, seen_x = y + s // SIZE - margin, x + s % SIZE - margin
             seen = _load_tile(right, seen_y, seen_x, key_H, key_W, right_stride, c, BC, D)
             weight = _load_table(bank, s, c, BK, BC, K, D)
-            result += tl.dot(taps, weight, input_precision=DOT) * seen
+            result += _dot(taps, weight, None, DOT) * seen
         _store_tile(out, result, p, H * W, out_stride, c, BC, D)
 
 
@@ -225,7 +241,7 @@ def key_gradient_kernel(
             weights = tl.load(pointers, mask=inside[:, None] & (j < K), other=0.0)
             tile = _load_tile(left, from_y, from_x, H, W, left_x, c, BC, D)
             weight = _load_table(bank, s, c, BK, BC, K, D)
-            result += tl.dot(weights, weight, input_precision=DOT) * tile
+            result += _dot(weights, weight, None, DOT) * tile
         _store_tile(out, result, p, key_H * key_W, heads * D, c, BC, D)
 
 
@@ -260,7 +276,7 @@ def bank_gradient_kernel(
         product *= tl.where(s < K, seen, 1.0)
         pointers = taps + (b * heads + h) * K * H * W + j * H * W + p[None, :]
         weights = tl.load(pointers, mask=(j < K) & (p < H * W)[None, :], other=0.0)
-        result = tl.dot(weights, product, result, input_precision=DOT)
+        result = _dot(weights, product, result, DOT)
     row = (share * heads + h) * (K + 1) + s
     tl.store(out + (row * K + j) * D + d, result, mask=(j < K) & (d < D))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from helpers.triton_runs import DEVICE, needs_triton
 from mmeffvit.layers import SlideAttention
 from mmeffvit.ops import slide, slide_attention, use_backend
+from mmeffvit.ops.dispatch import triton_interpreted
 
 pytestmark = needs_triton
 
@@ -75,6 +77,24 @@ def test_masked_borders(grid, size):
 @pytest.mark.parametrize('size', [3, 5, 7])
 def test_half_precision(dtype, tolerance, size):
     assert_equals_reference(make((6, 5), D=8, size=size, dtype=dtype), tolerance)
+
+
+@pytest.mark.skipif(not triton_interpreted(), reason='patches the interpreter')
+def test_matrix_units_that_cut_off_do_no_harm(monkeypatch):
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    def cut_off(x: TensorHandle) -> TensorHandle:
+        bits = np.ascontiguousarray(x.data).view(np.uint32) & np.uint32(0xFFFFE000)
+        return TensorHandle(bits.view(np.float32), x.dtype)
+
+    create_dot = InterpreterBuilder.create_dot
+    monkeypatch.setattr(
+        InterpreterBuilder,
+        'create_dot',
+        lambda self, a, b, *rest: create_dot(self, cut_off(a), cut_off(b), *rest),
+    )
+    tensors = make((6, 5), D=8, size=7, dtype=torch.float16)
+    assert_equals_reference(tensors, 1e-3)
 
 
 @pytest.mark.parametrize('padding_mode', ['reflect', 'replicate', 'circular'])

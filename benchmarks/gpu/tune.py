@@ -1,0 +1,422 @@
+"""Tiles, warps and variants of the kernels: compiled and checked in processes, timed one by one.
+
+Every candidate is first run on two images and compared with float64. Predictions, bfloat16, H200,
+from counting instructions of a warp (see :mod:`benchmarks.gpu.slide_candidates`), beside what the
+package's kernels took at batch 64 in a first run (us):
+
+=================  ======  =========  ==============================================================
+kernel             k=3     k=7        expected
+=================  ======  =========  ==============================================================
+Slide forward      358     5360       half precision in the order of the registers, one warp:
+                                      40 to 60, bound by issue; k=7: 1000 to 1500 with four warps
+                                      (the bank through shared memory), 600 to 900 in one part
+query gradient     651     7480       1.6 times forward: 70 to 110; 1700 to 2500
+key gradient       223     4850       half of forward and the loads of weights: 40; 800
+bank gradient      513     5160       bound by re-reading maps from L2: 130; 900
+QuadTree forward   100     --         one warp needs no barriers: 80
+=================  ======  =========  ==============================================================
+
+Only the chosen one goes into the package. Run by ``benchmarks/gpu_check.sh --parts tune``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import triton
+from torch import Tensor
+
+from benchmarks.gpu import slide_candidates as half
+from benchmarks.gpu.records import Recorder, read
+from mmeffvit.ops.dispatch import triton_interpreted
+from mmeffvit.ops.quadtree import reference as quadtree_reference
+from mmeffvit.ops.quadtree import triton as quadtree
+from mmeffvit.ops.slide import triton as package
+
+#: Heads, head width, side of the map, window.
+SLIDE = {'k=3': (2, 32, 56, 3), 'k=7': (3, 32, 56, 7)}
+BATCH, CHECKED = 64, 2
+#: Largest error of a result relative to its norm, as in tests/ops/triton/test_precision.py.
+LIMIT = 1e-2
+KERNELS = ('forward', 'query gradient', 'key gradient', 'bank gradient')
+#: Share of the time for compiling and checking.
+CHECK_SHARE = 0.62
+
+Config = dict[str, object]
+
+
+class Slide:
+    """Inputs of the kernels in bfloat16; launches and float64 results."""
+
+    def __init__(self, batch: int, heads: int, D: int, side: int, size: int, device: str) -> None:
+        generator = torch.Generator().manual_seed(0)
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator).to(device)
+
+        K = size**2
+        shape = (batch, side, side, heads, 3, D)
+        qkv = (random(*shape) if device == 'cpu' else torch.randn(shape, device=device)) / D**0.25
+        self.q, self.k, self.v = qkv.bfloat16().unbind(-2)
+        self.grad_out = torch.randn(shape[:4] + (D,), device=device).bfloat16()
+        self.banks = [0.02 * random(K, K, D) + torch.eye(K, device=device)[..., None] for _ in 'kv']
+        self.biases = [0.1 * random(heads, K, D) for _ in 'kv']
+        self.sizes = dict(heads=heads, H=side, W=side, key_H=side, key_W=side, margin=size // 2)
+        self.constants = dict(SIZE=size, D=D, BK=max(16, triton.next_power_of_2(K)))
+        self.batch, self.K = batch, K
+
+    @cached_property
+    def exact(self) -> dict[str, tuple[Tensor, ...]]:
+        """Float64 results of each kernel."""
+        q, k, v, *tables = (
+            x.double().requires_grad_() for x in (self.q, self.k, self.v, *self.banks, *self.biases)
+        )
+        margin, side = self.sizes['margin'], self.sizes['H']
+        size = self.constants['SIZE']
+
+        def taps(x: Tensor, bank: Tensor, bias: Tensor) -> Tensor:
+            padded = F.pad(x, (0, 0, 0, 0, *[margin] * 4))
+            seen = torch.stack([
+                padded[:, dy : dy + side, dx : dx + side]
+                for dy in range(size) for dx in range(size)
+            ])  # fmt: skip
+            return torch.einsum('sbyxhd,sjd->byxhjd', seen, bank) + bias
+
+        logits = torch.einsum('byxhd,byxhjd->byxhj', q, taps(k, tables[0], tables[2]))
+        weights = logits.softmax(-1)
+        out = torch.einsum('byxhj,byxhjd->byxhd', weights, taps(v, tables[1], tables[3]))
+        grads = torch.autograd.grad(
+            out, [q, k, tables[0], tables[2], logits], self.grad_out.double()
+        )
+
+        def by_head(x: Tensor) -> Tensor:
+            return x.permute(0, 3, 1, 2, 4).detach()
+
+        return {
+            'forward': (out.detach(),),
+            'query gradient': (grads[0], by_head(weights), by_head(grads[4])),
+            'key gradient': (grads[1],),
+            'bank gradient': (grads[2], grads[3]),
+        }
+
+    def launch(self, kernel: str, config: Config) -> tuple[Callable, Callable]:
+        """A function that launches the kernel, and one that returns its results."""
+        config = dict(config)
+        variant = config.pop('variant')
+        constants = dict(self.constants, **config)
+        if variant == 'half':
+            parts, order = config['PARTS'], config['ORDER']
+            width = config['BC']
+            D = self.constants['D']
+            constants |= dict(DP=triton.cdiv(D, width) * width, WIDEN=triton_interpreted())
+            tables = [
+                half.tables(bank, bias, torch.bfloat16 if parts == 2 else torch.float16, width,
+                            parts, order)
+                for bank, bias in zip(self.banks, self.biases)
+            ]  # fmt: skip
+        else:
+            constants |= dict(DOT='tf32')
+            tables = [*self.banks, *self.biases]
+        return self._launches(kernel, variant, constants, tables)
+
+    def _launches(self, kernel: str, variant: str, constants: dict, tables: list):
+        q, k, v, grad_out = self.q, self.k, self.v, self.grad_out
+        module = half if variant == 'half' else package
+        B, K = self.batch, self.K
+        H, W, heads = (self.sizes[key] for key in ('H', 'W', 'heads'))
+        BK, D = constants['BK'], constants['D']
+        if variant == 'half':
+            shape, halves = (B, heads, H, W, BK), torch.bfloat16
+        else:
+            shape, halves = (B, heads, K, H, W), torch.float32
+        grid = (B * heads * triton.cdiv(H * W, constants['BM']),)
+        strides = package._strides(q, k, v)
+        result = torch.empty(q.shape, device=q.device, dtype=q.dtype)
+
+        def by_tap(x: Tensor) -> Tensor:
+            return x[..., :K] if variant == 'half' else x.permute(0, 1, 3, 4, 2)
+
+        if kernel == 'forward':
+            used = (tables[0][0], tables[1][1]) if variant == 'half' else tables
+            arguments = (q, k, v, *used, result, *strides)
+            return (
+                lambda: module.forward_kernel[grid](
+                    *arguments, **self.sizes, MASK=False, **constants
+                ),
+                lambda: (result,),
+            )
+        if kernel == 'query gradient':
+            weights, grads = torch.empty((2, *shape), device=q.device, dtype=halves).unbind()
+            used = (tables[0][0], tables[1][0], tables[0][1]) if variant == 'half' else tables
+            arguments = (q, k, v, *used, grad_out, result, weights, grads, *strides)
+            return (
+                lambda: module.query_gradient_kernel[grid](
+                    *arguments, **self.sizes, MASK=False, **constants
+                ),
+                lambda: (result, by_tap(weights), by_tap(grads)),
+            )
+        if B == BATCH:
+            grads = torch.randn(shape, device=q.device).to(halves)
+        else:
+            grads = torch.zeros(shape, device=q.device, dtype=halves)
+            by_tap(grads).copy_(self.exact['query gradient'][2])
+        if kernel == 'key gradient':
+            table = tables[0][1] if variant == 'half' else tables[0]
+            arguments = (grads, q, table, result, *package._strides(q))
+            return (
+                lambda: module.key_gradient_kernel[grid](*arguments, **self.sizes, **constants),
+                lambda: (result,),
+            )
+        programs = constants.pop('PROGRAMS')
+        chunks = heads * triton.cdiv(D, constants['BC'])
+        tiles = B * triton.cdiv(H * W, constants['BM'])
+        shares = max(1, min(tiles, programs // ((K + 1) * chunks)))
+        sums = torch.empty(shares, heads, K + 1, K, D, device=q.device)
+        arguments = (grads, q, k, sums, *package._strides(q, k), B)
+        return (
+            lambda: module.bank_gradient_kernel[K + 1, chunks, shares](
+                *arguments, **self.sizes, **constants
+            ),
+            lambda: (sums.sum((0, 1))[:K], sums.sum(0)[:, K]),
+        )
+
+
+class Fine:
+    """QuadTree's finer level in bfloat16: forward, or forward and backward."""
+
+    def __init__(self, G: int, N: int, D: int, K: int, device: str) -> None:
+        self.qkv = [torch.randn(G, N, D, device=device).bfloat16() for _ in 'qkv']
+        self.index = torch.rand(G, N // 4, N // 4, device=device).topk(K).indices
+        self.nodes = quadtree.flat_nodes(self.index, N // 4).int()
+        self.grad_out = torch.randn(G, N, D, device=device).bfloat16()
+        self.scale = D**-0.5
+
+    @cached_property
+    def exact(self) -> dict[str, tuple[Tensor, ...]]:
+        """Float64 results."""
+        leaves = [x.double().requires_grad_() for x in self.qkv]
+        out = quadtree_reference.fine_level(*leaves, self.index, scale=self.scale, topk=0)[0]
+        grads = torch.autograd.grad(out, leaves, self.grad_out.double())
+        return {'forward': (out.detach(),), 'query gradient': grads, 'key gradient': grads}
+
+    def launch(self, kernel: str, config: Config) -> tuple[Callable, Callable]:
+        """A function that launches the kernels, and one that returns their results."""
+        config = {key: value for key, value in config.items() if key != 'variant'}
+        name = '_key_launch' if kernel == 'key gradient' else '_query_launch'
+        chosen = dict(self._default[name], **config)
+        results: list = []
+
+        def run() -> None:
+            previous = getattr(quadtree, name)
+            setattr(quadtree, name, lambda *_: chosen)
+            try:
+                results[:] = self._run(kernel)
+            finally:
+                setattr(quadtree, name, previous)
+
+        return run, lambda: tuple(results)
+
+    @property
+    def _default(self) -> dict[str, dict]:
+        D, K = self.qkv[0].shape[-1], self.index.shape[-1]
+        dtype = torch.bfloat16
+        return {
+            '_query_launch': quadtree._query_launch(K, D, dtype),
+            '_key_launch': quadtree._key_launch(D, dtype),
+        }
+
+    @cached_property
+    def _lse(self) -> Tensor:
+        return quadtree.forward(*self.qkv, self.nodes, None, None, self.scale, 0)[3]
+
+    def _run(self, kernel: str):
+        if kernel == 'forward':
+            return quadtree.forward(*self.qkv, self.nodes, None, None, self.scale, 0)[:1]
+        options = (self.nodes, None, None, None, self._lse, self.scale)
+        return quadtree.backward(self.grad_out, None, *self.qkv, *options)[:3]
+
+
+def slide_configs(kernel: str, case: str) -> list[Config]:
+    """Candidates, the most promising first."""
+    small = case == 'k=3'
+    programs = {'PROGRAMS': 2048} if kernel == 'bank gradient' else {}
+
+    def config(BM, warps, stages=1, parts=2, order=True, maxnreg=None, **more) -> Config:
+        return dict(
+            variant='half', BM=BM, BC=32, PARTS=parts, ORDER=order, num_warps=warps,
+            num_stages=stages, maxnreg=maxnreg, **{**programs, **more},
+        )  # fmt: skip
+
+    def current(BM, warps, BC=16, **more) -> Config:
+        return dict(
+            variant='package', BM=BM, BC=BC, num_warps=warps, num_stages=1, maxnreg=128,
+            **{**programs, **more},
+        )  # fmt: skip
+
+    if kernel == 'bank gradient':
+        found = [
+            config(BM, warps, stages, order=False, PROGRAMS=programs)
+            for programs in (1024, 4096)
+            for BM, warps, stages in itertools.product((64, 128, 256), (2, 4), (1, 3))
+        ]
+        return [*found, current(64, 8, PROGRAMS=1024), current(128, 4, BC=32, PROGRAMS=2048)]
+    if small:
+        found = [config(BM, 1, stages) for BM in (32, 16, 64) for stages in (1, 2)]
+        found += [config(BM, w, order=order) for BM, w in ((64, 2), (128, 4), (64, 4), (128, 2))
+                  for order in (True, False)]  # fmt: skip
+        found += [config(32, 1, order=False), config(32, 1, maxnreg=96), config(64, 1, maxnreg=168)]
+        found += [config(256, 8), config(128, 4, 3, order=False)]
+    else:
+        found = [config(BM, w, stages, order=False) for BM, w in ((128, 4), (64, 4), (128, 8))
+                 for stages in (1, 2, 3)]  # fmt: skip
+        found += [config(32, 1), config(16, 1), config(64, 2), config(64, 2, 3, order=False)]
+        found += [config(128, 4), config(64, 4), config(256, 8, 2, order=False)]
+    if kernel == 'forward':
+        found += [dict(c, PARTS=1) for c in found[:10]]
+    found += [current(64, 8), current(64, 4, BC=32), current(32, 1, BC=32)]
+    return found
+
+
+def fine_configs(kernel: str) -> list[Config]:
+    """Candidates of QuadTree."""
+    shared = dict(variant='package', num_stages=1)
+    if kernel == 'key gradient':
+        return [
+            dict(shared, BLOCK_G=g, num_warps=warps, maxnreg=maxnreg)
+            for g, warps, maxnreg in itertools.product((8, 4, 16), (1, 2, 4), (None,))
+        ]
+    found = [
+        dict(shared, BLOCK_D=d, BLOCK_C=c, num_warps=warps, maxnreg=None)
+        for d, c, warps in itertools.product((64, 32), (32, 16), (1, 2, 4))
+    ]
+    return [*found, *(dict(found[i], maxnreg=64) for i in (0, 1))]
+
+
+def jobs() -> list[tuple[str, str, Config]]:
+    """All candidates as (case, kernel, config): every kernel's first ones first."""
+    lists = [
+        [(case, kernel, config) for config in slide_configs(kernel, case)]
+        for kernel in KERNELS
+        for case in SLIDE
+    ]
+    lists += [[('QuadTree', kernel, c) for c in fine_configs(kernel)] for kernel in KERNELS[:3]]
+    return [job for row in itertools.zip_longest(*lists) for job in row if job]
+
+
+def problem(case: str, checked: bool, device: str, quick: bool):
+    """Inputs of a case, small for the check."""
+    if case == 'QuadTree':
+        G, N = (2, 64) if quick else (CHECKED if checked else BATCH, 3136)
+        return Fine(G, N, 64, 8, device)
+    heads, D, side, size = SLIDE[case]
+    if quick:
+        heads, side = 2, 6
+    return Slide(CHECKED if checked else BATCH, heads, D, side, size, device)
+
+
+def check(case: str, kernel: str, config: Config, found: dict) -> dict:
+    """Largest error of one candidate; ``found`` holds the problems of this process."""
+    start = time.monotonic()
+    run, results = found[case].launch(kernel, config)
+    run()
+    if found['device'] != 'cpu':
+        torch.cuda.synchronize()
+    # What the kernels round in between (weights, their gradients) is part of the error.
+    errors = [
+        float((a.double() - e).norm() / e.norm())
+        for a, e in zip(results(), found[case].exact[kernel], strict=True)
+    ]
+    # The interpreter cuts off what bfloat16 cannot hold, which is twice the error of rounding.
+    if not max(errors) <= (2 if triton_interpreted() else 1) * LIMIT:
+        return dict(failure=f'differs from float64 by {max(errors):.1e}')
+    return dict(error=max(errors), seconds=round(time.monotonic() - start, 1))
+
+
+def check_share(first: int, step: int, device: str, quick: bool, log: Path) -> None:
+    """Check every ``step``-th candidate; what the caller ends is not recorded."""
+    recorder = Recorder(log)
+    torch.manual_seed(0)
+    found: dict = {'device': device}
+    chosen = jobs()[::23] if quick else jobs()
+    for number in range(first, len(chosen), step):
+        case, kernel, config = chosen[number]
+        try:
+            if case not in found:
+                found[case] = problem(case, True, device, quick)
+            result = check(case, kernel, config, found)
+        except Exception as error:  # what fails leaves the others
+            result = dict(failure=f'{type(error).__name__}: {error}'[:300])
+        recorder.write('checked', number=number, **result)
+
+
+def main() -> None:
+    """Check in processes, then time what passed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--device', default='cuda')
+    parser.add_argument('--log', type=Path, required=True)
+    parser.add_argument('--seconds', type=float, required=True)
+    parser.add_argument('--quick', action='store_true')
+    args = parser.parse_args()
+    start = time.monotonic()
+    recorder = Recorder(args.log)
+    chosen = jobs()[::23] if args.quick else jobs()
+    checks = args.log.with_suffix('.checks')
+    step = max(1, min(15, (os.cpu_count() or 1) - 1))
+    context = multiprocessing.get_context('spawn')
+    processes = [
+        context.Process(target=check_share, args=(i, step, args.device, args.quick, checks))
+        for i in range(step)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(max(0.1, start + CHECK_SHARE * args.seconds - time.monotonic()))
+    for process in processes:
+        if process.is_alive():
+            process.kill()
+            process.join()
+    results = {r['number']: r for r in read(checks)} if checks.exists() else {}
+    checks.unlink(missing_ok=True)
+    print(
+        f'{len(results)} of {len(chosen)} checked in {time.monotonic() - start:.0f} s', flush=True
+    )
+    problems: dict = {}
+    for number, (case, kernel, config) in enumerate(chosen):
+        result = dict(results.get(number, dict(failure='not compiled in time')))
+        result.pop('kind', None)
+        if 'failure' not in result and time.monotonic() > start + args.seconds:
+            result['failure'] = 'no time left'
+        if 'failure' not in result:
+            try:
+                if case not in problems:
+                    problems[case] = problem(case, args.quick, args.device, args.quick)
+                result['time'] = timed(problems[case].launch(kernel, config)[0], args.device)
+            except Exception as error:
+                result['failure'] = f'{type(error).__name__}: {error}'[:300]
+        recorder.write('candidate', case=case, kernel=kernel, config=config, **result)
+        print(case, kernel, config, result, flush=True)
+
+
+def timed(run: Callable, device: str) -> float:
+    """Seconds of a launch, in a CUDA graph."""
+    if device == 'cpu':
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
+    from triton.testing import do_bench_cudagraph
+
+    return do_bench_cudagraph(run, rep=6, return_mode='median') / 1e3
+
+
+if __name__ == '__main__':
+    sys.exit(main())
