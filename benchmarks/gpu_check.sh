@@ -3,6 +3,7 @@
 #
 #   benchmarks/gpu_check.sh --out results                             # all parts, 8 minutes
 #   benchmarks/gpu_check.sh --out results --budget 240 --parts kernels figures
+#   benchmarks/gpu_check.sh --out results --parts tune                # candidates of the kernels
 #   TRITON_INTERPRET=1 benchmarks/gpu_check.sh --out /tmp/rehearsal --device cpu --quick
 #
 # Where mmengine is missing, it is taken from the wheels in .device/ (or $WHEELS). To make that

@@ -66,6 +66,18 @@ def test_targets_and_failures_are_reported(tmp_path, recorder):
     assert imread(tmp_path / 'results.png').std() > 0
 
 
+def test_fastest_candidates_and_failures_are_reported(tmp_path, recorder):
+    for warps, found in ((1, dict(time=4e-5)), (2, dict(time=3e-5)), (4, dict(failure='spilled'))):
+        recorder.write('candidate', case='k=3', kernel='forward', config=dict(num_warps=warps),
+                       error=2e-3, **found)  # fmt: skip
+    lines = report.write(tmp_path).splitlines()
+    first = lines.index('| k=3 | forward | 30 | 2.0e-03 | num_warps=2 |')
+    assert lines[first + 1 : first + 3] == [
+        '| k=3 | forward | 40 | 2.0e-03 | num_warps=1 |',
+        '| k=3 | forward |  |  | 1 spilled |',
+    ]
+
+
 def test_a_line_that_was_cut_off_is_left_out(recorder):
     recorder.write('part', name='kernels', outcome='done', seconds=1)
     with recorder.path.open('a') as file:
