@@ -17,6 +17,7 @@ class Backbone(BaseModule):
     """What every backbone shares: declared outputs, frozen stages, frozen statistics.
 
     Attributes:
+        archs (dict[str, dict]): Of the class: its architectures by name.
         zoo (dict[str, dict]): Of the class: names for :func:`mmeffvit.get_model`, each with the
             arguments that it stands for. It is not inherited.
         output_layers (tuple[str, ...]): Of the class: prefixes of parameters that exist for an
@@ -46,6 +47,7 @@ class Backbone(BaseModule):
             ``pretrained`` are given.
     """
 
+    archs: ClassVar[dict[str, dict]] = {}
     zoo: ClassVar[dict[str, dict]] = {}
     output_layers: ClassVar[tuple[str, ...]] = ()
     depth_patterns: ClassVar[dict[str, str]] = {}

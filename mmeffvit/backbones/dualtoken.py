@@ -54,6 +54,7 @@ class DualTokenViT(TwoStreamTransformer):
         ValueError: If an option is not one of the allowed values.
     """
 
+    archs = DUALTOKEN_ARCHS
     zoo = zoo_of('dualtoken', DUALTOKEN_ARCHS)
 
     def __init__(
@@ -68,7 +69,7 @@ class DualTokenViT(TwoStreamTransformer):
     ) -> None:
         kwargs = adopt_options(dict(kwargs, attention=attention), *ATTENTION_OPTIONS)
         attention = kwargs.pop('attention') or {}
-        arch = {**_SHARED, **find_arch(DUALTOKEN_ARCHS, arch)}
+        arch = {**_SHARED, **find_arch(self.archs, arch)}
         drop_rates = iter(drop_path_schedule(drop_path_rate, sum(arch['depths'])))
         blocks = [
             [

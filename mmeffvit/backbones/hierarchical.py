@@ -77,8 +77,6 @@ class HierarchicalTransformer(Backbone):
             one per block, or both ``attention`` and ``attentions`` are given.
     """
 
-    #: Architectures by name.
-    archs: ClassVar[dict[str, dict]] = {}
     output_layers = ('norms.',)
     depth_patterns: ClassVar[dict[str, str]] = {
         'stem': r'stages\.0\.(?:patch_embed|position)\.',

@@ -36,6 +36,7 @@ class LightViT(TwoStreamTransformer):
         ValueError: If ``num_tokens`` is not positive.
     """
 
+    archs = LIGHTVIT_ARCHS
     zoo = zoo_of('lightvit', LIGHTVIT_ARCHS)
 
     def __init__(
@@ -53,7 +54,7 @@ class LightViT(TwoStreamTransformer):
             raise ValueError(f'num_tokens={num_tokens} must be at least 1.')
         kwargs = adopt_options(dict(kwargs, attention=attention), 'window_size')
         attention = kwargs.pop('attention') or {}
-        arch = find_arch(LIGHTVIT_ARCHS, arch)
+        arch = find_arch(self.archs, arch)
         drop_rates = iter(drop_path_schedule(drop_path_rate, sum(arch['depths'])))
         blocks = [
             [

@@ -75,6 +75,7 @@ class LookupViT(Backbone):
     (ECCV 2024). Dense prediction is ours.
     """
 
+    archs = VIT_ARCHS
     zoo = zoo_of('lookupvit', VIT_ARCHS)
     output_layers = ('norm_lookup.', 'norm_compressed.', 'fuse.')
     depth_patterns: ClassVar[dict[str, str]] = {
@@ -115,7 +116,7 @@ class LookupViT(Backbone):
         attention = old.pop('attention') or {}
         if old:
             raise TypeError(f'LookupViT has no argument {next(iter(old))!r}.')
-        arch = find_arch(VIT_ARCHS, arch)
+        arch = find_arch(self.archs, arch)
         embed_dims, depth = arch['embed_dims'], arch['depth']
         stride = patch_size if isinstance(patch_size, int) else tuple(patch_size)
         widths, strides = [embed_dims] * depth, [stride] * depth

@@ -73,6 +73,7 @@ class VisionTransformer(Backbone):
     DeiT. Registers: Darcet et al., "Vision Transformers Need Registers" (ICLR 2024).
     """
 
+    archs = VIT_ARCHS
     zoo = zoo_of('vit', VIT_ARCHS)
     depth_patterns: ClassVar[dict[str, str]] = {
         'stem': r'(?:patch_embed|position)\.|(?:cls_token|registers)$',
@@ -101,7 +102,7 @@ class VisionTransformer(Backbone):
         init_cfg: dict | None = None,
         pretrained: str | None = None,
     ) -> None:
-        arch = {'mlp_ratio': 4, **find_arch(VIT_ARCHS, arch)}
+        arch = {'mlp_ratio': 4, **find_arch(self.archs, arch)}
         embed_dims, depth = arch['embed_dims'], arch['depth']
         widths, strides = [embed_dims] * depth, [patch_size] * depth
         attentions = self.choose_attentions(arch, attention, attentions)

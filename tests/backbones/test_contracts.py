@@ -11,7 +11,16 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
-from helpers.models import BACKBONES, DENOISERS, MODELS, outputs, tiny_input, tiny_model
+from helpers.models import (
+    BACKBONES,
+    CLASSES,
+    DENOISERS,
+    MODELS,
+    VARIANTS,
+    outputs,
+    tiny_input,
+    tiny_model,
+)
 from mmeffvit import backbones
 from mmeffvit.layers import ConvMlp
 from mmeffvit.layers.common import RecomputingBlock
@@ -46,8 +55,9 @@ def compile_limit():
 
 
 def test_every_family_is_here():
-    found = {type(build()).__name__ for build in BACKBONES.values()}
+    found = {cls.__name__ for cls, _ in BACKBONES.values()}
     assert found == set(backbones.__all__) - HOSTS
+    assert len(MODELS) == len(CLASSES) + len(VARIANTS)
 
 
 @pytest.mark.parametrize('name', MODELS)

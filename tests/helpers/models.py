@@ -2,67 +2,83 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
 from mmeffvit import backbones
-from mmeffvit.denoising import SkipUformer, SkipUniFormerUNet, Uformer, UniFormerUNet
+from mmeffvit.backbones.slide import SlideFirst
+from mmeffvit.denoising import Uformer, UniFormerUNet
 from mmeffvit.registry import MODELS as REGISTRY
 
 REGISTRY.import_from_location()
 
+#: Every class with models of its own.
+CLASSES = [cls for cls in REGISTRY.module_dict.values() if vars(cls).get('zoo')]
 #: Names of the first model of every class, its smallest.
-SMALLEST = [
-    next(iter(vars(cls)['zoo'])) for cls in REGISTRY.module_dict.values() if vars(cls).get('zoo')
-]
+SMALLEST = [next(iter(cls.zoo)) for cls in CLASSES]
 
-PYRAMID = dict(
-    embed_dims=(8, 16, 24, 32), num_heads=(1, 2, 3, 4), mlp_ratios=(2, 2, 2, 2), depths=(1, 1, 1, 1)
-)
-DOUBLING = dict(embed_dims=8, num_heads=(2, 2, 4, 4), depths=(2, 1, 1, 1))
-PLAIN = dict(embed_dims=16, num_heads=2, depth=4)
-TWO_STREAM = dict(embed_dims=(16, 16, 32), num_heads=(2, 2, 2), depths=(1, 1, 1))
-U_SHAPED = dict(embed_dims=8, depths=(1,) * 9)
 CLIP = dict(embed_dims=(8, 16), depths=(1, 1), kinds=('local', 'global'), head_dims=8, num_frames=2)
+#: Of some classes and those that inherit from them, what else makes them small.
+OPTIONS = {
+    SlideFirst: dict(num_slide_stages=1),
+    backbones.VisionTransformer: dict(img_size=64),
+    backbones.LookupViT: dict(img_size=64, compressed_size=(2, 2)),
+    backbones.SkipAtPVT: dict(skip_layers=((1,), (), (), ())),
+    Uformer: dict(window_size=4),
+    UniFormerUNet: CLIP,
+}
+#: Second models of families that have two sides.
+VARIANTS = {
+    'quadtree_a': ('quadtree', dict(attention=dict(kind='A'))),
+    'lookupvit_ratio': (
+        'lookupvit',
+        dict(compressed_size=None, compressed_ratio=2, out_tokens='add'),
+    ),
+}
 
-BACKBONES = {
-    'quadtree': partial(backbones.QuadTreeTransformer, PYRAMID),
-    'quadtree_a': partial(backbones.QuadTreeTransformer, PYRAMID, attention=dict(kind='A')),
-    'pvt': partial(backbones.PVT, PYRAMID),
-    'pvtv2': partial(backbones.PVTv2, PYRAMID),
-    'swin': partial(backbones.SwinTransformer, DOUBLING),
-    'cswin': partial(backbones.CSWinTransformer, DOUBLING),
-    'slide_swin': partial(backbones.SlideSwin, DOUBLING, num_slide_stages=1),
-    'slide_pvt': partial(backbones.SlidePVT, PYRAMID, num_slide_stages=1),
-    'slide_pvtv2': partial(backbones.SlidePVTv2, PYRAMID, num_slide_stages=1),
-    'slide_cswin': partial(backbones.SlideCSwin, DOUBLING, num_slide_stages=1),
-    'vit': partial(backbones.VisionTransformer, PLAIN, img_size=64),
-    'skipat_vit': partial(backbones.SkipAtViT, PLAIN, img_size=64),
-    'skipat_pvt': partial(
-        backbones.SkipAtPVT, {**PYRAMID, 'depths': (2, 1, 1, 1)}, skip_layers=((1,), (), (), ())
-    ),
-    'lookupvit': partial(backbones.LookupViT, PLAIN, (2, 2), img_size=64),
-    'lookupvit_ratio': partial(
-        backbones.LookupViT, PLAIN, compressed_ratio=2, img_size=64, out_tokens='add'
-    ),
-    'dualtoken': partial(backbones.DualTokenViT, TWO_STREAM),
-    'lightvit': partial(backbones.LightViT, TWO_STREAM),
-}
-DENOISERS = {
-    'uformer': partial(Uformer, U_SHAPED, window_size=4),
-    'uformer_skipat': partial(SkipUformer, U_SHAPED, window_size=4),
-    'uniformer': partial(UniFormerUNet, **CLIP),
-    'uniformer_skipat': partial(SkipUniFormerUNet, **CLIP),
-}
-MODELS = {**BACKBONES, **DENOISERS}
+
+def family_of(cls: type[nn.Module]) -> str:
+    """The names of a class's models without the arch, e.g. ``'slide_swin'``."""
+    name, options = next(iter(cls.zoo.items()))
+    return name.removesuffix(f'_{options.get("arch")}')
+
+
+def tiny_arch(arch: dict) -> dict:
+    """An arch of the same kind with few narrow layers; U-shaped ones keep their symmetry."""
+    if 'depth' in arch:
+        return dict(arch, embed_dims=16, depth=4, num_heads=2)
+    count = len(arch['depths'])
+    tiny = dict(arch, depths=(2, 1, 1, 1) if count == 4 else (1,) * count)
+    tiny['embed_dims'] = 8 if isinstance(arch['embed_dims'], int) else (16, 16, 32, 32)[:count]
+    for key, value in (('num_heads', 2), ('mlp_ratios', 2)):
+        if key in arch:
+            tiny[key] = (value,) * count
+    return tiny
+
+
+def _tiny_entry(cls: type[nn.Module]) -> tuple[type[nn.Module], dict]:
+    """Class and arguments."""
+    options = dict(next(iter(cls.zoo.values())))
+    if 'arch' in options:
+        options['arch'] = tiny_arch(cls.archs[options['arch']])
+    for base in reversed(cls.__mro__):
+        options.update(OPTIONS.get(base, {}))
+    return cls, options
+
+
+MODELS = {family_of(cls): _tiny_entry(cls) for cls in CLASSES}
+for _name, (_family, _options) in VARIANTS.items():
+    _class, _arguments = MODELS[_family]
+    MODELS[_name] = _class, {**_arguments, **_options}
+BACKBONES = {k: v for k, v in MODELS.items() if issubclass(v[0], backbones.base.Backbone)}
+DENOISERS = {k: v for k, v in MODELS.items() if k not in BACKBONES}
 
 
 def tiny_model(name: str, **options) -> nn.Module:
     """Build a model in eval mode whose norms, biases and layer scales are no ones and zeros."""
     torch.manual_seed(0)
-    model = MODELS[name](**options).eval()
+    cls, arguments = MODELS[name]
+    model = cls(**{**arguments, **options}).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:

@@ -72,6 +72,7 @@ class Uformer(BaseModule):
     Source: Wang et al., "Uformer" (CVPR 2022).
     """
 
+    archs = UFORMER_ARCHS
     zoo = zoo_of('uformer', UFORMER_ARCHS)
     num_frames = None
     #: Whether decoder blocks get the attention outputs of encoder blocks, which then stay alive.
@@ -93,7 +94,7 @@ class Uformer(BaseModule):
         super().__init__(init_cfg)
         if pad_mode not in PAD_MODES:
             raise ValueError(f'pad_mode={pad_mode!r} must be one of {PAD_MODES}.')
-        arch = find_arch(UFORMER_ARCHS, arch)
+        arch = find_arch(self.archs, arch)
         embed_dims, depths = arch['embed_dims'], arch['depths']
         if len(depths) != 2 * NUM_SCALES + 1:
             raise ValueError(f'depths={depths} must name {2 * NUM_SCALES + 1} stages.')
@@ -235,7 +236,7 @@ class SkipUformer(Uformer):
     ) -> None:
         if pairing not in PAIRINGS:
             raise ValueError(f'pairing={pairing!r} must be one of {PAIRINGS}.')
-        depths = tuple(find_arch(UFORMER_ARCHS, arch)['depths'])
+        depths = tuple(find_arch(self.archs, arch)['depths'])
         if depths != depths[::-1]:
             raise ValueError(
                 f'depths={depths} must mirror, so that every decoder block has a pair.'
