@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -56,29 +58,25 @@ def tiny_arch(arch: dict) -> dict:
     return tiny
 
 
-def _tiny_entry(cls: type[nn.Module]) -> tuple[type[nn.Module], dict]:
-    """Class and arguments."""
+def _tiny(cls: type[nn.Module]) -> partial:
     options = dict(next(iter(cls.zoo.values())))
     if 'arch' in options:
         options['arch'] = tiny_arch(cls.archs[options['arch']])
     for base in reversed(cls.__mro__):
         options.update(OPTIONS.get(base, {}))
-    return cls, options
+    return partial(cls, **options)
 
 
-MODELS = {family_of(cls): _tiny_entry(cls) for cls in CLASSES}
-for _name, (_family, _options) in VARIANTS.items():
-    _class, _arguments = MODELS[_family]
-    MODELS[_name] = _class, {**_arguments, **_options}
-BACKBONES = {k: v for k, v in MODELS.items() if issubclass(v[0], backbones.base.Backbone)}
+MODELS = {family_of(cls): _tiny(cls) for cls in CLASSES}
+MODELS |= {name: partial(MODELS[family], **more) for name, (family, more) in VARIANTS.items()}
+BACKBONES = {k: v for k, v in MODELS.items() if issubclass(v.func, backbones.base.Backbone)}
 DENOISERS = {k: v for k, v in MODELS.items() if k not in BACKBONES}
 
 
 def tiny_model(name: str, **options) -> nn.Module:
     """Build a model in eval mode whose norms, biases and layer scales are no ones and zeros."""
     torch.manual_seed(0)
-    cls, arguments = MODELS[name]
-    model = cls(**{**arguments, **options}).eval()
+    model = MODELS[name](**options).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
