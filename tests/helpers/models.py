@@ -42,7 +42,7 @@ VARIANTS = {
 def family_of(cls: type[nn.Module]) -> str:
     """The names of a class's models without the arch, e.g. ``'slide_swin'``."""
     name, options = next(iter(cls.zoo.items()))
-    return name.removesuffix(f'_{options.get("arch")}')
+    return name.removesuffix(f'_{options.get("arch")}').replace('-', '_')
 
 
 def tiny_arch(arch: dict) -> dict:
