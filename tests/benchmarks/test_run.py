@@ -103,7 +103,7 @@ def test_suites_with_every_output(monkeypatch, outputs):
     ('arguments', 'message'),
     [
         (['models', 'quadtree_b9'], "no model 'quadtree_b9' (quadtree_b"),
-        (['models', 'no.py'], 'There is no config at no.py'),
+        (['models', 'no.py'], 'no.py does not exist: give the path of a config file'),
         (['models', 'vit_t', '--sizes', '32x'], "'32x' must be like 224, 512x2048"),
         (['models', 'vit_t', '--sizes', '0x32'], "'0x32' must be like 224"),
         (['models', 'vit_t', '--sizes', '7x32x32'], 'takes no input of --sizes 7x32x32'),
