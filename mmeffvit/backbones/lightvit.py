@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from ..layers import drop_path_schedule
+from ..layers.build import adopt_options
 from ..layers.lightvit import LightViTBlock
 from ..registry import MODELS
 from ..zoo import find_arch, zoo_of
-from .base import adopt_options
 from .two_stream import TwoStreamTransformer
 
 #: LightViT (arXiv 2207.05557), table 1.

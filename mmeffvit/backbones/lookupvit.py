@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import LookupBlock, PatchEmbed, PositionEmbedding, drop_path_schedule
+from ..layers.build import adopt_options
 from ..layers.common import init_linear
 from ..ops import resample_linear, tokens_to_map
 from ..registry import MODELS
 from ..zoo import find_arch, zoo_of
-from .base import Backbone, adopt_options
+from .base import Backbone
 from .vit import VIT_ARCHS
 
 OUT_TYPES = ('featmap', 'pooled', 'tokens')

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 from ..layers import QuadTreeAttention
-from ..layers.build import with_options
+from ..layers.build import adopt_options, with_options
 from ..registry import MODELS
 from ..zoo import zoo_of
-from .base import adopt_options
 from .pvt import PVTV2_ARCHS, PVTv2
 
 #: Pyramid levels per stage: the coarsest grid of every stage is that of stride 32.

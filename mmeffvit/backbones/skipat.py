@@ -5,10 +5,9 @@ from collections.abc import Collection, Sequence
 from torch import nn
 
 from ..layers import SkipAttention
-from ..layers.build import with_options
+from ..layers.build import adopt_options, with_options
 from ..registry import MODELS
 from ..zoo import zoo_of
-from .base import adopt_options
 from .pvt import PVT, PVT_ARCHS
 from .vit import VIT_ARCHS, VisionTransformer
 

@@ -6,10 +6,9 @@ With ``num_slide_stages=0`` each is its baseline, in the same code.
 from __future__ import annotations
 
 from ..layers import SlideAttention
-from ..layers.build import AttentionConfig, with_options
+from ..layers.build import AttentionConfig, adopt_options, with_options
 from ..registry import MODELS
 from ..zoo import zoo_of
-from .base import adopt_options
 from .cswin import CSWIN_ARCHS, CSWinTransformer
 from .hierarchical import HierarchicalTransformer
 from .pvt import PVT, PVT_ARCHS, PVTV2_ARCHS, PVTv2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 from torch import nn
@@ -24,6 +25,30 @@ def with_options(default: dict, attention: dict) -> dict:
         dict: The config to build.
     """
     return dict(attention) if 'type' in attention else {**default, **attention}
+
+
+def adopt_options(options: dict, *names: str) -> dict:
+    """Move arguments of version 0.1 that belong to the attention layer into ``attention``.
+
+    Args:
+        options (dict): Keyword arguments of a constructor.
+        *names (str): Those that the layer has now.
+
+    Returns:
+        dict: The arguments, ``attention`` among them if there are any of these.
+    """
+    options = dict(options)
+    moved = {name: options.pop(name) for name in names if name in options}
+    if moved:
+        warnings.warn(
+            f'{", ".join(moved)} are options of the attention layer: write attention=dict('
+            + ', '.join(f'{name}={value!r}' for name, value in moved.items())
+            + ').',
+            DeprecationWarning,
+            stacklevel=3,
+        )
+        options['attention'] = {**moved, **(options.get('attention') or {})}
+    return options
 
 
 def build_layer(config: LayerConfig, **defaults) -> nn.Module:

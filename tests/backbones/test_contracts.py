@@ -133,6 +133,20 @@ def test_layer_decay_takes_every_trainable_parameter(name):
     assert min(rates.values()) == 0.5 ** (num_blocks + 1)
 
 
+@pytest.mark.parametrize('name', BACKBONES)
+def test_an_early_output_leaves_no_parameter_without_a_gradient(name):
+    whole, part = tiny_model(name), tiny_model(name, out_indices=0).train()
+    sum(out.square().sum() for out in part(tiny_input(part, (64, 64)))).backward()
+    without = [key for key, p in part.named_parameters() if p.requires_grad and p.grad is None]
+    assert not without
+    state = {**part.state_dict(), **whole.state_dict()}
+    part.eval().load_state_dict(state)
+    image = tiny_input(part, (64, 64))
+    first = tiny_model(name, out_indices=(0, 1))
+    first.load_state_dict({**first.state_dict(), **whole.state_dict(), **part.state_dict()})
+    torch.testing.assert_close(outputs(part, image)[0], outputs(first, image)[0])
+
+
 @pytest.mark.parametrize('with_cp', [True, 'all', 'mlp', 'mlp_tail'])
 @pytest.mark.parametrize('name', WITH_CHECKPOINTING)
 def test_recomputing_changes_no_gradient(name, with_cp):

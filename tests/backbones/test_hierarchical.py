@@ -11,7 +11,10 @@ from helpers.models import num_parameters
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import (
     PVT,
+    DualTokenViT,
     HierarchicalTransformer,
+    LightViT,
+    LookupViT,
     PVTv2,
     PyramidTransformer,
     QuadTreeTransformer,
@@ -21,6 +24,7 @@ from mmeffvit.backbones import (
     SwinTransformer,
     base,
 )
+from mmeffvit.denoising import SkipUformer
 from mmeffvit.layers import SoftmaxAttention, TransformerBlock
 
 TINY = dict(embed_dims=(8, 8, 16, 16), depths=(1, 2, 1, 1), num_heads=(1, 2, 2, 4))
@@ -308,6 +312,16 @@ def test_a_host_without_attention():
             partial(SkipAtPVT, TINY, [(), (1,), (), ()], phi_type='conv'),
             partial(SkipAtPVT, TINY, [(), (1,), (), ()], attention=dict(phi_type='conv')),
         ),
+        (partial(DualTokenViT, token_size=4), partial(DualTokenViT, attention=dict(token_size=4))),
+        (partial(LightViT, window_size=5), partial(LightViT, attention=dict(window_size=5))),
+        (
+            partial(LookupViT, p2l_out_proj=True, attn_drop_rate=0.1),
+            partial(LookupViT, attention=dict(p2l_out_proj=True, attn_drop=0.1)),
+        ),
+        (
+            partial(SkipUformer, reuse='encoder'),
+            partial(SkipUformer, attention=dict(mode='encoder')),
+        ),
         (
             partial(PVT, TINY, overlap=True, stage_norm=True, mlp='ConvMlp', position_size=None),
             partial(PVTv2, TINY),
@@ -328,7 +342,7 @@ def test_a_host_without_attention():
     ],
 )
 def test_arguments_of_version_0_1(old, new):
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning), torch.device('meta'):
         old = old()
     shapes = [{k: v.shape for k, v in model.state_dict().items()} for model in (old, new())]
     assert shapes[0] == shapes[1]

@@ -256,3 +256,23 @@ def test_export_keeps_nothing_behind():
 def test_bad_options(options, name):
     with pytest.raises(ValueError, match=name):
         LookupViT(**{'arch': TINY, **options})
+
+
+def test_options_that_change_results_only():
+    """Dropout acts in training alone; the MLP of the lookup tokens has the width asked for."""
+    arch = dict(TINY, lookup_mlp_div=4)
+    model = LookupViT(arch, (2, 2), img_size=64, attention=dict(attn_drop=0.5))
+    assert model.blocks[0].mlp.fc1.out_features == TINY['embed_dims'] // 4
+    x = torch.randn(1, 3, 64, 64)
+    assert not torch.equal(model(x)[0], model(x)[0])
+    model.eval()
+    assert torch.equal(model(x)[0], model(x)[0])
+
+
+def test_the_position_table_is_resized_as_asked():
+    bilinear = LookupViT(TINY, (2, 2), img_size=64, interpolate_mode='bilinear').eval()
+    bicubic = LookupViT(TINY, (2, 2), img_size=64).eval()
+    bicubic.load_state_dict(bilinear.state_dict())
+    same, other = torch.randn(1, 3, 64, 64), torch.randn(1, 3, 96, 96)
+    assert torch.equal(bilinear(same)[0], bicubic(same)[0])
+    assert not torch.allclose(bilinear(other)[0], bicubic(other)[0], atol=1e-4)

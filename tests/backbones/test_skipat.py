@@ -254,3 +254,10 @@ def test_pyramid_chain_does_not_cross_a_stage():
 def test_pyramid_without_skipping_is_pvt():
     plain, ours = PVT(SMALL_PYRAMID), SkipAtPVT(SMALL_PYRAMID, skip_layers=[()] * 4)
     assert _names(plain) == _names(ours)
+
+
+def test_hidden_width_of_phi():
+    model = _small(attention=dict(phi_ratio=3.0))
+    phi = next(block.attn.phi for block in model.blocks if hasattr(block.attn, 'phi'))
+    assert phi.fc1.out_features == 3 * SMALL['embed_dims']
+    assert SkipAtPVT(SMALL_PYRAMID).stages[0].blocks[1].attn.phi.fc1.out_features == 8

@@ -61,7 +61,7 @@ def _run(state: dict[str, Tensor], family: str, image: Tensor, deploy: bool = Fa
         model.switch_to_deploy()
     blocks = []
     for stage in model.stages:
-        stage.blocks[-1].register_forward_hook(lambda module, args, out: blocks.append(out[0]))
+        stage.blocks[-1].register_forward_hook(lambda module, args, out: blocks.append(out))
     with torch.no_grad():
         pooled = model(image)[-1].mean((2, 3))
         return nn.functional.linear(pooled, state['head.weight'], state['head.bias']), blocks

@@ -8,8 +8,15 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...layers import Phi, TransformerBlock, drop_path_schedule
-from ...layers.build import build_layer
+from ...layers import (
+    EncoderReuse,
+    ModulatedWindowAttention,
+    Phi,
+    TransformerBlock,
+    WindowAttention,
+    drop_path_schedule,
+)
+from ...layers.build import adopt_options, build_layer
 from ...layers.common import init_linear
 from ...ops import map_to_tokens, tokens_to_map
 from ...ops.layout import divide_up
@@ -53,9 +60,10 @@ class Uformer(BaseModule):
     Args:
         arch (str | dict): ``'t'``, ``'s'``, ``'b'``, or ``embed_dims`` (width C of the first stage
             and of every head) and ``depths`` (blocks of the nine stages).
+        attention (dict, optional): Options of :class:`~mmeffvit.layers.WindowAttention`.
         in_channels (int): Channels of the input; only with 3 is it added to the output.
         window_size (int): Side of a window.
-        mlp_ratio (int): Hidden width of the feed-forward networks over their width.
+        mlp_ratio (float): Hidden width of the feed-forward networks over their width.
         bottleneck_shift (bool): Also shift the windows of every second block of the bottleneck.
             The published weights were trained without, at a size at which it is one window.
         pad_mode (str): How an image is padded to multiples of :attr:`size_divisor`:
@@ -82,9 +90,10 @@ class Uformer(BaseModule):
         self,
         arch: str | dict = 't',
         *,
+        attention: dict | None = None,
         in_channels: int = 3,
         window_size: int = 8,
-        mlp_ratio: int = 4,
+        mlp_ratio: float = 4.0,
         bottleneck_shift: bool = False,
         pad_mode: str = 'reflect',
         drop_path_rate: float = 0.1,
@@ -98,7 +107,8 @@ class Uformer(BaseModule):
         embed_dims, depths = arch['embed_dims'], arch['depths']
         if len(depths) != 2 * NUM_SCALES + 1:
             raise ValueError(f'depths={depths} must name {2 * NUM_SCALES + 1} stages.')
-        self.window_size = window_size
+        self.window_options = {'window_size': window_size, **(attention or {})}
+        self.window_size = self.window_options['window_size']
         self.pad_mode = pad_mode
         widths = [embed_dims << k for k in range(NUM_SCALES + 1)]
 
@@ -122,11 +132,11 @@ class Uformer(BaseModule):
         self.encoder, self.downs = nn.ModuleList(), nn.ModuleList()
         left = iter(drop_path_schedule(drop_path_rate, sum(depths[:NUM_SCALES])))
         for width, depth in zip(widths, depths[:NUM_SCALES]):
-            attentions = window_attentions(depth, window_size)
+            attentions = window_attentions(depth, self.window_options)
             self.encoder.append(stage(width, attentions, [next(left) for _ in range(depth)]))
             self.downs.append(nn.Conv2d(width, 2 * width, 4, stride=2, padding=1))
         depth = depths[NUM_SCALES]
-        attentions = window_attentions(depth, window_size, bottleneck_shift)
+        attentions = window_attentions(depth, self.window_options, bottleneck_shift)
         self.bottleneck = stage(widths[-1], attentions, [drop_path_rate] * depth)
         self.decoder, self.ups = nn.ModuleList(), nn.ModuleList()
         left = iter(drop_path_schedule(drop_path_rate, sum(depths[NUM_SCALES + 1 :]))[::-1])
@@ -150,7 +160,7 @@ class Uformer(BaseModule):
             depth (int): Number of blocks.
             source_dims (int): Width of the encoder stage at this resolution.
         """
-        return window_attentions(depth, self.window_size, kind='ModulatedWindowAttention')
+        return window_attentions(depth, self.window_options, layer=ModulatedWindowAttention)
 
     def source_index(self, block: int, depth: int) -> int:
         """Which block of an encoder stage a block of the decoder stage is paired with."""
@@ -219,7 +229,8 @@ class SkipUformer(Uformer):
 
     Args:
         arch (str | dict): See :class:`Uformer`; depths must mirror each other.
-        reuse (str): ``'concat'`` or ``'encoder'``, see :class:`EncoderReuse`.
+        attention (dict, optional): Options of the decoder's
+            :class:`~mmeffvit.layers.EncoderReuse`, such as ``mode``.
         pairing (str): Encoder block of a decoder stage's block j: ``'same'`` the j-th of its
             resolution, ``'reverse'`` the j-th from the end (our choices).
         **kwargs: See :class:`Uformer`.
@@ -232,8 +243,17 @@ class SkipUformer(Uformer):
     reuses_encoder = True
 
     def __init__(
-        self, arch: str | dict = 't', *, reuse: str = 'concat', pairing: str = 'same', **kwargs
+        self,
+        arch: str | dict = 't',
+        *,
+        attention: dict | None = None,
+        pairing: str = 'same',
+        **kwargs,
     ) -> None:
+        if 'reuse' in kwargs:
+            kwargs['mode'] = kwargs.pop('reuse')
+        kwargs = adopt_options(dict(kwargs, attention=attention), 'mode')
+        self.reuse_options = kwargs.pop('attention') or {}
         if pairing not in PAIRINGS:
             raise ValueError(f'pairing={pairing!r} must be one of {PAIRINGS}.')
         depths = tuple(find_arch(self.archs, arch)['depths'])
@@ -241,13 +261,12 @@ class SkipUformer(Uformer):
             raise ValueError(
                 f'depths={depths} must mirror, so that every decoder block has a pair.'
             )
-        self.reuse = reuse
         self.pairing = pairing
         super().__init__(arch, **kwargs)
 
     def decoder_attentions(self, depth: int, source_dims: int) -> list[dict]:
         """Φ in every block."""
-        return [dict(type='EncoderReuse', source_dims=source_dims, mode=self.reuse)] * depth
+        return [dict(type=EncoderReuse, source_dims=source_dims, **self.reuse_options)] * depth
 
     def source_index(self, block: int, depth: int) -> int:
         """The paired encoder block."""
@@ -255,16 +274,16 @@ class SkipUformer(Uformer):
 
 
 def window_attentions(
-    depth: int, window_size: int, shift: bool = True, kind: str = 'WindowAttention'
+    depth: int,
+    options: dict,
+    shift: bool = True,
+    layer: type[WindowAttention] = WindowAttention,
 ) -> list[dict]:
     """Window attention of each block of a stage, shifted in every second one."""
-    return [
-        dict(type=kind, window_size=window_size, shift=shift and block % 2 == 1)
-        for block in range(depth)
-    ]
+    return [dict(type=layer, shift=shift and block % 2 == 1, **options) for block in range(depth)]
 
 
-def _locally_enhanced_mlp(embed_dims: int, ratio: int) -> Phi:
+def _locally_enhanced_mlp(embed_dims: int, ratio: float) -> Phi:
     """Uformer's LeFF is Φ with a 3x3 kernel, four times the width and no gate."""
     mlp = Phi(embed_dims, phi_kernel=3, phi_ratio=ratio, eca_kernel=None)
     init_linear(mlp.fc1)

@@ -99,7 +99,7 @@ def test_published_size_and_cost():
 
 
 def test_skipping_decoder_does_not_attend():
-    network = SkipUformer(TINY, reuse='encoder')
+    network = SkipUformer(TINY, attention=dict(mode='encoder'))
     assert not [name for name, _ in network.decoder.named_parameters() if 'qkv' in name]
     assert not [name for name, _ in network.decoder.named_parameters() if 'norm1' in name]
 
@@ -110,7 +110,7 @@ def test_sources_reach_their_partners(reuse):
     torch.manual_seed(0)
     arch = dict(embed_dims=4, depths=(2, 1, 1, 1, 1, 1, 1, 1, 2))
     for pairing, partner in (('same', 1), ('reverse', 0)):
-        network = SkipUformer(arch, reuse=reuse, pairing=pairing).eval()
+        network = SkipUformer(arch, attention=dict(mode=reuse), pairing=pairing).eval()
         seen = {}
         for index, block in enumerate(network.decoder[-1]):
             block.attn.register_forward_pre_hook(
@@ -141,7 +141,7 @@ def test_bottleneck_shift_is_an_option_that_matters():
         (Uformer, dict(arch='l'), "arch='l'"),
         (Uformer, dict(arch=dict(embed_dims=4, depths=(1, 1))), 'stages'),
         (Uformer, dict(pad_mode='replicate'), 'pad_mode='),
-        (SkipUformer, dict(reuse='decoder'), 'mode='),
+        (SkipUformer, dict(attention=dict(mode='decoder')), 'mode='),
         (SkipUformer, dict(pairing='random'), 'pairing='),
         (
             SkipUformer,
