@@ -8,13 +8,16 @@ from torch import Tensor
 
 from ..registry import MODELS
 from ..zoo import current_name
+from .cswin import CSWIN
 from .dualtoken import DUALTOKEN
 from .keymap import Conversion, KeyMap, apply_rules, check_against
+from .lightvit import LIGHTVIT
 from .lookupvit import VIT_TO_LOOKUPVIT
 from .pvt import PVT, PVTV2
 from .quadtree import QUADTREE
 from .skipat import SKIPAT, VIT_TO_SKIPAT
 from .slide import (
+    CSWIN_TO_SLIDE,
     PVT_TO_SLIDE,
     PVTV2_TO_SLIDE,
     SLIDE_PVT,
@@ -29,7 +32,10 @@ from .vit import VIT
 
 #: Public code bases whose checkpoints can be converted.
 FAMILIES: dict[str, KeyMap] = {
+    'cswin': CSWIN,
+    'cswin_to_slide': CSWIN_TO_SLIDE,
     'dualtoken': DUALTOKEN,
+    'lightvit': LIGHTVIT,
     'pvt': PVT,
     'pvt_to_slide': PVT_TO_SLIDE,
     'pvtv2': PVTV2,

@@ -24,7 +24,8 @@ def _in_stem(name: str) -> Callable[[re.Match], str]:
     return lambda match: f'stem.convs.{int(match[1]) // 3}.{match.expand(name)}'
 
 
-def _block_rules(rules: dict[str, str]) -> tuple[Rename, ...]:
+def block_rules(rules: dict[str, str]) -> tuple[Rename, ...]:
+    """Rules inside a block, without its prefix; their own groups count from 3."""
     block = r'stages\.(\d+)\.(\d+)\.'
     return tuple(Rename(block + public, _in_block(ours)) for public, ours in rules.items())
 
@@ -66,7 +67,7 @@ DUALTOKEN = KeyMap(
         Rename(r'stages\.([12])\.0\.res_proj\.(.+)', r'stages.\1.merge.residual.\2'),
         Rename(r'stages\.([12])\.0\.norm2\.(.+)', r'stages.\1.merge.token_norm.\2'),
         Rename(r'stages\.([12])\.0\.proj\.(.+)', r'stages.\1.merge.token_proj.\2'),
-        *_block_rules(
+        *block_rules(
             {
                 r'(norm[12]\..+)': r'\3',
                 r'normGT\.(.+)': r'token_norm.\3',

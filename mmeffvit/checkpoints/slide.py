@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 
 from ..layers import SlideAttention
+from .cswin import CSWIN, cswin_arch
 from .keymap import Drop, KeyMap, Rename, StateDict
 from .pvt import LINEAR_HEAD, PVT, PVTV2, pyramid_arch, pyramid_rules
 from .swin import OUTPUT_NORMS, SWIN, swin_arch, swin_rules, window_size_of
@@ -41,6 +42,10 @@ def _pvt_config(name: str) -> Callable[[StateDict], dict]:
         )
 
     return config
+
+
+def _cswin_config(state: StateDict) -> dict:
+    return dict(type='SlideCSwin', arch=cswin_arch(state), slide=_options(state))
 
 
 def _options(state: StateDict) -> dict:
@@ -115,6 +120,12 @@ SWIN_TO_SLIDE = _start_from(
     _swin_config,
     r'(?:layers|stages)\.[01]\.blocks\.\d+\.attn\.(?:w_msa\.)?relative_position_bias_table',
     head_dims=lambda state: 32,
+)
+CSWIN_TO_SLIDE = _start_from(
+    CSWIN,
+    _cswin_config,
+    r'stage[12]\.\d+\.attns\.\d\.get_v\..+',
+    head_dims=lambda state: cswin_arch(state)['embed_dims'] // cswin_arch(state)['num_heads'][0],
 )
 _REDUCTION = r'(?:block[12]|stages\.[01]\.blocks)\.\d+\.attn\.(?:sr|norm)\..+'
 PVT_TO_SLIDE, PVTV2_TO_SLIDE = (

@@ -183,7 +183,8 @@ class LightViTAttention(RelativePositionBias, BaseModule):
     Args:
         embed_dims (int): Width C of image and global tokens.
         num_heads (int): Number of heads.
-        window_size (int): Side of a window; grids that it does not divide are padded with zeros.
+        window_size (int): Side of a window; grids that it does not divide are padded with zeros,
+            which are keys of their windows like other tokens but not of the global ones.
 
     Source: LightViT, section 3.2. Global tokens are projected to queries only: the authors' code
     also computes their keys and values, but never uses them.
@@ -211,42 +212,38 @@ class LightViTAttention(RelativePositionBias, BaseModule):
             tuple: Residuals of the image tokens ``(B, H*W, C)`` and of the global tokens
             ``(B, T, C)``.
         """
-        qkv, g, broadcast = self.project(x, g)
+        windows, padded_grid, g, broadcast = self.project(x, g, grid)
         broadcast = attend(*broadcast, self.num_heads)
-        windows, padded_grid = self.partition(qkv, grid)
         heads = (split_heads(t, self.num_heads) for t in windows.flatten(0, 1).chunk(3, dim=-1))
         out = self.attend_in_windows(*heads).transpose(1, 2).flatten(2)
         out = merge_windows(out.unflatten(0, windows.shape[:2]), padded_grid, self.window_size)
         return self.proj(crop_tokens(out, padded_grid, grid) + broadcast), self.proj(g)
 
-    def project(self, x: Tensor, g: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def project(
+        self, x: Tensor, g: Tensor, grid: Grid
+    ) -> tuple[Tensor, Grid, Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Project the image tokens, let the global tokens gather from them and project these.
 
         Args:
             x (Tensor): Normed image tokens ``(B, H*W, C)``.
             g (Tensor): Normed global tokens ``(B, T, C)``.
+            grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
-            tuple: Queries, keys and values of the image tokens ``(B, H*W, 3C)``; the gathered
-            global tokens ``(B, T, C)``; queries ``(B, H*W, C)``, keys and values ``(B, T, C)`` of
-            the broadcast, heads not yet split.
+            tuple: Queries, keys and values of the padded image tokens in windows
+            ``(B, windows, N, 3C)``; the padded grid; the gathered global tokens ``(B, T, C)``;
+            queries ``(B, H*W, C)``, keys and values ``(B, T, C)`` of the broadcast, heads not yet
+            split.
         """
+        x, padded_grid = pad_tokens(x, grid, self.window_size)
         qkv = self.qkv(x)
-        q, k, v = qkv.chunk(3, dim=-1)
+        q, k, v = crop_tokens(qkv, padded_grid, grid).chunk(3, dim=-1)
         C = g.shape[-1]
         q_global = F.linear(g, self.qkv.weight[:C], self.qkv.bias[:C])
         gathered = attend(q_global, k, v, self.num_heads)
         k_global, v_global = self.kv_global(gathered).chunk(2, dim=-1)
-        return qkv, gathered, (q, k_global, v_global)
-
-    def partition(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid]:
-        """Pad tokens ``(B, H*W, C)`` and partition them into windows.
-
-        Returns:
-            tuple: Windows ``(B, windows, N, C)`` and the padded grid.
-        """
-        x, padded_grid = pad_tokens(x, grid, self.window_size)
-        return partition_windows(x, padded_grid, self.window_size), padded_grid
+        windows = partition_windows(qkv, padded_grid, self.window_size)
+        return windows, padded_grid, gathered, (q, k_global, v_global)
 
     def attend_in_windows(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend inside each window: ``(B * windows, heads, N, D)`` to the same shape."""
@@ -267,9 +264,15 @@ class LightViTBlock(RecomputingBlock):
             the second branch.
         **attention: Options of :class:`LightViTAttention`.
 
+    Attributes:
+        gates_tokens (bool): Whether the MLP takes the global tokens too. Without them its gates
+            depend on the image tokens alone, as in the last block of the authors' dense models.
+
     Raises:
         ValueError: If ``with_cp`` is not one of these values.
     """
+
+    gates_tokens = True
 
     def __init__(
         self,
@@ -304,7 +307,10 @@ class LightViTBlock(RecomputingBlock):
     def _run(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         attended, update = self.attn(self.norm1(x), self.norm1(g), grid)
         attended, update = self.drop_path.drop_jointly(attended, update)
-        both = torch.cat([g + update, x + attended], dim=1)
+        x, g = x + attended, g + update
+        if not self.gates_tokens:
+            return self.recompute('mlp', self._feed_forward, x, grid), g
+        both = torch.cat([g, x], dim=1)
         both = self.recompute('mlp', self._feed_forward, both, grid)
         return both[:, g.shape[1] :], both[:, : g.shape[1]]
 

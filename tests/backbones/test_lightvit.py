@@ -42,13 +42,16 @@ def test_any_size_with_a_gradient_for_every_parameter(size):
     assert all(p.grad is not None and p.grad.any() for p in model.parameters())
 
 
-def test_without_the_broadcast_it_is_window_attention():
+@pytest.mark.parametrize('grid', [(6, 9), (5, 7)])  # windows of 3 divide the first
+def test_without_the_broadcast_it_is_window_attention(grid):
     attn, window = LightViTAttention(16, 2, window_size=3), WindowAttention(16, 2, window_size=3)
     window.load_state_dict(attn.state_dict(), strict=False)
     torch.nn.init.zeros_(attn.kv_global.weight)
-    x = torch.randn(2, 54, 16)
-    out, _ = attn(x, torch.randn(2, 8, 16), (6, 9))
-    torch.testing.assert_close(out, window(x, (6, 9)))
+    for layer in (attn.qkv, window.qkv):
+        torch.nn.init.constant_(layer.bias, 0.3)
+    x = torch.randn(2, grid[0] * grid[1], 16)
+    out, _ = attn(x, torch.randn(2, 8, 16), grid)
+    torch.testing.assert_close(out, window(x, grid))
 
 
 def test_global_tokens_gather_the_whole_image():
@@ -64,3 +67,26 @@ def test_global_tokens_gather_the_whole_image():
 def test_no_global_tokens():
     with pytest.raises(ValueError, match='num_tokens=0 must be at least 1'):
         LightViT(SMALLEST, num_tokens=0)
+
+
+def test_the_arch_says_how_many_global_tokens():
+    with torch.device('meta'):
+        sizes = {arch: LightViT(arch).global_token.shape[1] for arch in ('tiny', 'small', 'base')}
+        chosen = LightViT('small', num_tokens=512).global_token.shape[1]
+    assert sizes == dict(tiny=8, small=16, base=24)
+    assert chosen == 512
+
+
+def test_the_last_mlp_gates_image_tokens_alone_unless_a_classifier_reads_the_others():
+    torch.manual_seed(0)
+    image = torch.randn(1, 3, 64, 64)
+    dense, classifier = LightViT(SMALLEST).eval(), LightViT(SMALLEST, out_type='raw').eval()
+    classifier.load_state_dict(dense.state_dict(), strict=False)
+    seen = {}
+    for name, model in (('dense', dense), ('classifier', classifier)):
+        mlp = model.stages[-1].blocks[-1].mlp
+        mlp.register_forward_hook(lambda _, args, out, name=name: seen.update({name: args[0]}))
+        model(image)
+    assert seen['dense'].shape[1] == 2 * 2
+    assert seen['classifier'].shape[1] == 8 + 2 * 2
+    torch.testing.assert_close(seen['dense'], seen['classifier'][:, 8:])

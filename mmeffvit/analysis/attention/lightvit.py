@@ -4,7 +4,7 @@ from torch import Tensor
 
 from ...layers import LightViTAttention
 from ...layers.attention import split_heads
-from ...ops import use_backend
+from ...ops import pad_tokens, partition_windows, use_backend
 from ...ops.layout import Grid
 from .protocol import AttentionMap, AttentionQuery, explain
 from .weights import find_cell, identity_values, number_cells, scatter_window, softmax_weights
@@ -15,10 +15,10 @@ def explain_light_vit(
     layer: LightViTAttention, x: Tensor, g: Tensor, grid: Grid, *, query: AttentionQuery
 ) -> list[AttentionMap]:
     """Keys of the point in its window, and what all positions assign to each chosen token."""
-    qkv, gathered, broadcast = layer.project(x[:1], g[:1])
-    numbers = layer.partition(number_cells(grid, x.device), grid)[0][0, :, :, 0]
+    windows, _, gathered, broadcast = layer.project(x[:1], g[:1], grid)
+    numbers = pad_tokens(number_cells(grid, x.device), grid, layer.window_size)
+    numbers = partition_windows(*numbers, layer.window_size)[0, :, :, 0]
     window, place = find_cell(numbers, query.index(grid))
-    windows, _ = layer.partition(qkv, grid)
     q, k, _ = (split_heads(t, layer.num_heads) for t in windows[:, window].chunk(3, dim=-1))
     with use_backend('reference'):
         weights = layer.attend_in_windows(q, k, identity_values(k))[0, :, place].mean(0)

@@ -1,0 +1,91 @@
+"""CSWin's public classifiers, and Slide-CSwin started from them."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from goldens import load_golden, recipe, relative_error
+from torch import nn
+
+from mmeffvit.backbones import CSWinTransformer, SlideCSwin
+from mmeffvit.backbones.cswin import CSWIN_ARCHS
+from mmeffvit.checkpoints import convert
+from mmeffvit.registry import MODELS
+
+
+NAMES = (
+    (r'stages.0.patch_embed.proj.', r'stage1_conv_embed.0.'),
+    (r'stages.0.patch_embed.norm.', r'stage1_conv_embed.2.'),
+    (r'stages.(\d).patch_embed.proj.', r'merge\1.conv.'),
+    (r'stages.(\d).patch_embed.norm.', r'merge\1.norm.'),
+    (r'stages.3.norm.', r'norm.'),
+    (r'stages.(\d).blocks.(\d+).attn.lepe.(\d).', r'stage\1.\2.attns.\3.get_v.'),
+    (r'stages.(\d).blocks.(\d+).(?:attn.)?', r'stage\1.\2.'),
+)
+
+
+def public_names(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A state of ours under the names of the public code, whose stages count from 1."""
+    state = {}
+    for key, value in model.state_dict().items():
+        for ours, public in NAMES:
+            if re.match(ours, key):
+                key = re.sub(ours, public, key, count=1)
+                break
+        state[re.sub(r'^stage(\d)\.', lambda m: f'stage{int(m[1]) + 1}.', key)] = value
+    return state
+
+
+def test_logits_of_the_public_code():
+    gold = load_golden('cswin/golden_tiny_cls224.pt')
+    result = convert(recipe().fill_state(gold['state']), 'cswin', part='model')
+    assert result.is_exact and not result.untrained
+    assert result.config['arch'] == dict(
+        embed_dims=64, depths=(1, 2, 21, 1), num_heads=(2, 4, 8, 16)
+    )
+    model = nn.ModuleDict(
+        dict(backbone=MODELS.build(result.config), head=nn.ModuleDict(dict(fc=nn.Linear(512, 1000))))
+    ).eval()
+    model.load_state_dict(result.state)
+    image = recipe().make_input(gold['input']['shape'], gold['input']['seed'])
+    with torch.no_grad():
+        logits = model['head']['fc'](model['backbone'](image)[-1].mean((2, 3)))
+    assert relative_error(logits, gold['logits']) < 1e-4
+
+
+@pytest.mark.parametrize('arch', ['tiny', 'small', 'base'])
+def test_every_size_is_told_by_its_weights(arch):
+    with torch.device('meta'):
+        model = CSWinTransformer(arch)
+    result = convert(public_names(model), 'cswin')
+    assert result.is_exact and not result.untrained
+    assert result.config['arch'] == CSWIN_ARCHS[arch]
+
+
+def test_an_unknown_width_is_not_guessed():
+    model = CSWinTransformer(dict(embed_dims=16, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)))
+    with pytest.raises(ValueError, match='heads of a CSWin of width 16 are unknown'):
+        convert(public_names(model), 'cswin')
+
+
+def test_slide_cswin_starts_from_cswin():
+    torch.manual_seed(0)
+    baseline = CSWinTransformer(dict(embed_dims=64, depths=(1, 1, 1, 1), num_heads=(2, 4, 8, 16)))
+    for parameter in baseline.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    result = convert(public_names(baseline), 'cswin_to_slide')
+    assert result.is_exact
+    assert {key.split('.')[0] for key, _ in result.dropped} == {'stage1', 'stage2'}
+    assert all('get_v' in key for key, _ in result.dropped)
+    model = MODELS.build(result.config).eval()
+    assert isinstance(model, SlideCSwin)
+    model.load_state_dict(result.state)
+    # Slide attention keeps a head's queries, keys and values together.
+    attn, theirs = model.stages[1].blocks[0].attn, baseline.stages[1].blocks[0].attn
+    rows = theirs.qkv.weight.view(3, 4, 32, 128).transpose(0, 1).reshape(384, 128)
+    assert torch.equal(attn.qkv.weight, rows)
+    late = model.stages[2].blocks[0].attn, baseline.stages[2].blocks[0].attn
+    x = torch.randn(1, 64, 256)
+    torch.testing.assert_close(late[0](x, (8, 8)), late[1](x, (8, 8)))
