@@ -1,6 +1,6 @@
 _base_ = 'cascademaskrcnn_slide_swin_t_3x_coco.py'
 
 model = dict(
-    backbone=dict(arch='base', drop_path_rate=0.5),
+    backbone=dict(arch='base', drop_path_rate=0.3),
     neck=dict(in_channels=[128, 256, 512, 1024]),
 )

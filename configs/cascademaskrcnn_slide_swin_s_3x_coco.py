@@ -1,3 +1,3 @@
 _base_ = 'cascademaskrcnn_slide_swin_t_3x_coco.py'
 
-model = dict(backbone=dict(arch='small', drop_path_rate=0.3))
+model = dict(backbone=dict(arch='small', drop_path_rate=0.2))

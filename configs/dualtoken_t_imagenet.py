@@ -5,7 +5,8 @@ _base_ = [
     'mmpretrain::_base_/default_runtime.py',
 ]
 
-# The authors' RandAugment has the non-increasing set of operations; mmpretrain has the other.
+# The authors' recipe but for RandAugment: theirs takes the non-increasing set of operations, each
+# with probability 0.5, and four more (Distort, Zoom, Blur, Skew); mmpretrain has the increasing set.
 model = dict(
     backbone=dict(
         _delete_=True,

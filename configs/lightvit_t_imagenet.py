@@ -1,6 +1,6 @@
 _base_ = 'dualtoken_t_imagenet.py'
 
-# The baseline of DualToken-ViT, whose recipe is this one's.
+# The authors', which DualToken-ViT follows, but for RandAugment: see dualtoken_t_imagenet.py.
 model = dict(
     backbone=dict(
         _delete_=True,

@@ -14,5 +14,5 @@ model = dict(
 )
 optim_wrapper = dict(
     optimizer=dict(lr=2e-4, weight_decay=0.04),
-    paramwise_cfg=dict(custom_keys=dict(global_token=dict(decay_mult=0.0))),
+    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=dict(global_token=dict(decay_mult=0.0))),
 )

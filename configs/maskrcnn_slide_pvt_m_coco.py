@@ -1,3 +1,3 @@
 _base_ = 'maskrcnn_slide_pvt_t_coco.py'
 
-model = dict(backbone=dict(arch='medium', drop_path_rate=0.3))
+model = dict(backbone=dict(arch='medium', drop_path_rate=0.0))

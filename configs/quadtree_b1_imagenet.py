@@ -14,4 +14,4 @@ model = dict(
         out_indices=-1,
     ),
 )
-train_dataloader = dict(batch_size=128)
+train_dataloader = dict(batch_size=128, sampler=dict(type='RepeatAugSampler'))

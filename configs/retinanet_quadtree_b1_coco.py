@@ -5,8 +5,10 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# The authors start from ImageNet weights: convert them, then
+# Start from the authors' release for dense models, https://github.com/Tangshitao/
+# QuadTreeAttention/releases/download/QuadTreeAttention/b1.pth (b0 to b4): convert it, then
 # --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
+# Its value branches have ReLUs, those of the released classifiers GELUs.
 model = dict(
     backbone=dict(
         _delete_=True,

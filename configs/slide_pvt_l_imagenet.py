@@ -1,3 +1,6 @@
-_base_ = 'slide_pvt_m_imagenet.py'
+_base_ = 'slide_pvt_t_imagenet.py'
 
-model = dict(backbone=dict(arch='large'))
+model = dict(backbone=dict(arch='large', drop_path_rate=0.3))
+train_dataloader = dict(batch_size=32)
+optim_wrapper = dict(optimizer=dict(lr=2.5e-4), clip_grad=dict(max_norm=1.0))
+auto_scale_lr = dict(base_batch_size=256)

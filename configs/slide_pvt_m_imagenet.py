@@ -1,4 +1,6 @@
 _base_ = 'slide_pvt_t_imagenet.py'
 
 model = dict(backbone=dict(arch='medium', drop_path_rate=0.3))
-optim_wrapper = dict(clip_grad=dict(max_norm=1.0))
+train_dataloader = dict(batch_size=64)
+optim_wrapper = dict(optimizer=dict(lr=5e-4), clip_grad=dict(max_norm=1.0))
+auto_scale_lr = dict(base_batch_size=512)

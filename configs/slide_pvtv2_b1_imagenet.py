@@ -1,7 +1,7 @@
 _base_ = [
     '_base_/models/classifier.py',
     'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py',
-    '_base_/schedules/imagenet_300e_adamw.py',
+    '_base_/schedules/imagenet_300e_flatten.py',
     'mmpretrain::_base_/default_runtime.py',
 ]
 
@@ -12,6 +12,3 @@ model = dict(
     ),
 )
 train_dataloader = dict(batch_size=128)
-optim_wrapper = dict(
-    paramwise_cfg=dict(custom_keys=dict(relative_position_bias_table=dict(decay_mult=0.0))),
-)

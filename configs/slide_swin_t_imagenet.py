@@ -5,6 +5,7 @@ _base_ = [
     'mmpretrain::_base_/default_runtime.py',
 ]
 
+# The authors' recipe but for the test: theirs squashes images to 256x256, we keep their aspect.
 model = dict(
     backbone=dict(
         _delete_=True, type='mmeffvit.SlideSwin', arch='tiny', drop_path_rate=0.2, out_indices=-1

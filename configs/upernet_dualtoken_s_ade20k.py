@@ -1,6 +1,6 @@
 _base_ = [
     '_base_/models/upernet_three_stage.py',
-    'mmseg::_base_/datasets/ade20k.py',
+    '_base_/datasets/ade20k.py',
     '_base_/schedules/ade20k_160k_adamw.py',
     'mmseg::_base_/default_runtime.py',
 ]
@@ -13,5 +13,6 @@ model = dict(
     decode_head=dict(in_channels=[64, 128, 256]),
     auxiliary_head=dict(in_channels=128),
 )
-optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(global_token=dict(decay_mult=0.0))))
-train_dataloader = dict(batch_size=2)
+optim_wrapper = dict(
+    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=dict(global_token=dict(decay_mult=0.0)))
+)

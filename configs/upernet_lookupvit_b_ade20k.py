@@ -1,6 +1,6 @@
 _base_ = [
     '_base_/models/upernet_plain.py',
-    'mmseg::_base_/datasets/ade20k.py',
+    '_base_/datasets/ade20k.py',
     '_base_/schedules/ade20k_160k_adamw.py',
     'mmseg::_base_/default_runtime.py',
 ]
@@ -22,4 +22,3 @@ model = dict(
     auxiliary_head=dict(in_channels=768),
 )
 optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(position=dict(decay_mult=0.0))))
-train_dataloader = dict(batch_size=2)

@@ -2,7 +2,6 @@ _base_ = 'upernet_skipat_s_ade20k.py'
 
 model = dict(
     backbone=dict(arch='tiny'),
-    neck=dict(in_channels=[192] * 4, out_channels=192),
     decode_head=dict(in_channels=[192] * 4),
     auxiliary_head=dict(in_channels=192),
 )

@@ -1,3 +1,3 @@
 _base_ = 'upernet_slide_swin_t_ade20k.py'
 
-model = dict(backbone=dict(arch='small', drop_path_rate=0.3))
+model = dict(backbone=dict(arch='small'))

@@ -1,6 +1,6 @@
 _base_ = [
     '_base_/models/upernet_pyramid.py',
-    'mmseg::_base_/datasets/ade20k.py',
+    '_base_/datasets/ade20k.py',
     '_base_/schedules/ade20k_160k_adamw.py',
     'mmseg::_base_/default_runtime.py',
 ]
@@ -8,11 +8,10 @@ _base_ = [
 # Start from ImageNet weights, the authors' are not published: convert a baseline's, then
 # --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
 model = dict(
-    backbone=dict(_delete_=True, type='mmeffvit.SlideSwin', arch='tiny', drop_path_rate=0.2),
+    backbone=dict(_delete_=True, type='mmeffvit.SlideSwin', arch='tiny', drop_path_rate=0.3),
     decode_head=dict(in_channels=[96, 192, 384, 768]),
     auxiliary_head=dict(in_channels=384),
 )
-train_dataloader = dict(batch_size=2)
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys=dict(relative_position_bias_table=dict(decay_mult=0.0)))
 )

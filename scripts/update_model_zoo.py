@@ -28,7 +28,8 @@ ROOT = Path(__file__).parents[1]
 METAFILES = ROOT / 'configs' / 'metafiles'
 BEGIN, END = '<!-- models:begin -->', '<!-- models:end -->'
 COLUMNS = (
-    'config', 'framework', 'params (M)', 'FLOPs (G)', 'at', 'published', 'source', 'checkpoints',
+    'config', 'framework', 'params (M)', 'FLOPs (G)', 'at', 'published', 'source', 'recipe',
+    'checkpoints',
 )  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def imported() -> list[Path]:
 
 
 def check_listing(metafiles: dict[Path, dict]) -> list[str]:
-    """Say which configs no metafile lists, or lists without a file."""
+    """Say which configs no metafile lists, lists without a file, or with no word on the recipe."""
     listed = [entry['Config'] for content in metafiles.values() for entry in content['Models']]
     existing = {
         f'configs/{path.name}'
@@ -89,6 +90,12 @@ def check_listing(metafiles: dict[Path, dict]) -> list[str]:
     problems += [f'{config} is listed but absent.' for config in sorted(set(listed) - existing)]
     problems += [
         f'{c} is listed twice.' for c in sorted({c for c in listed if listed.count(c) > 1})
+    ]
+    problems += [
+        f'{entry["Name"]} has no Recipe: say whose it is.'
+        for content in metafiles.values()
+        for entry in content['Models']
+        if not entry.get('Recipe')
     ]
     problems += [
         f'model-index.yml does not import {path.name}.'
@@ -144,6 +151,7 @@ def table(content: dict) -> str:
             'x'.join(str(side) for side in metadata['Input size']),
             '; '.join(_published(result) for result in results) or '–',
             '; '.join(dict.fromkeys(result['Source'] for result in results)) or '–',
+            entry['Recipe'],
             entry.get('Checkpoints', checkpoints) or 'none published',
         )
         lines.append('| ' + ' | '.join(row) + ' |')

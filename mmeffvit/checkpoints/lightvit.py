@@ -20,7 +20,7 @@ def _config(state: StateDict) -> dict:
         num_heads=tuple(table.shape[1] for table in tables),
         num_tokens=state['global_token'].shape[1],
     )
-    config = dict(type='LightViT', arch=arch, window_size=window_size_of(tables[0]))
+    config = dict(type='LightViT', arch=arch, attention=dict(window_size=window_size_of(tables[0])))
     if 'norm.weight' in state:
         config['out_type'] = 'raw'
     return config

@@ -59,7 +59,7 @@ def test_every_size_is_told_by_its_weights(arch):
     result = convert(state, 'lightvit', part='model')
     assert result.is_exact and not result.untrained
     assert result.config == dict(
-        type='LightViT', arch=LIGHTVIT_ARCHS[arch], window_size=7, out_type='raw'
+        type='LightViT', arch=LIGHTVIT_ARCHS[arch], attention=dict(window_size=7), out_type='raw'
     )
     assert {'neck.proj.weight', 'neck.norm.bias', 'head.fc.weight'} <= result.state.keys()
 

@@ -1,4 +1,4 @@
-_base_ = 'mmseg::_base_/datasets/ade20k.py'
+_base_ = 'ade20k.py'
 
 # The PVT family's test size: short side 512, then both sides resized up to a multiple of 32.
 test_pipeline = [

@@ -66,3 +66,5 @@ val_evaluator = dict(
     backend_args=backend_args,
 )
 test_evaluator = val_evaluator
+
+auto_scale_lr = dict(enable=False, base_batch_size=8)

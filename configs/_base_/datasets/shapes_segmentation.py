@@ -55,3 +55,5 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(type='IoUMetric', iou_metrics=['mIoU'])
 test_evaluator = val_evaluator
+
+auto_scale_lr = dict(enable=False, base_batch_size=8)

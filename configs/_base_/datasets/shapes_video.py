@@ -47,3 +47,5 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(type='RestorationMetric', measures=['psnr', 'ssim', 'noisy_psnr'])
 test_evaluator = val_evaluator
+
+auto_scale_lr = dict(enable=False, base_batch_size=2)

@@ -10,8 +10,9 @@ train_pipeline = [
     dict(type='PackRestorationInputs'),
 ]
 test_pipeline = [dict(type='LoadRestorationPair'), dict(type='PackRestorationInputs')]
+# 32 patches in all: 4 in each of 8 processes; --auto-scale-lr for any other number.
 train_dataloader = dict(
-    batch_size=32,
+    batch_size=4,
     num_workers=8,
     persistent_workers=True,
     drop_last=True,

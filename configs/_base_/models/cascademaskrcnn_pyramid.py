@@ -15,7 +15,7 @@ _heads = [
         bbox_coder=dict(
             type='DeltaXYWHBBoxCoder',
             target_means=[0.0, 0.0, 0.0, 0.0],
-            target_stds=[0.1 / step, 0.1 / step, 0.2 / step, 0.2 / step],
+            target_stds=stds,
         ),
         reg_class_agnostic=False,
         reg_decoded_bbox=True,
@@ -23,7 +23,7 @@ _heads = [
         loss_cls=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
         loss_bbox=dict(type='GIoULoss', loss_weight=10.0),
     )
-    for step in (1, 2, 3)
+    for stds in ([0.1, 0.1, 0.2, 0.2], [0.05, 0.05, 0.1, 0.1], [0.033, 0.033, 0.067, 0.067])
 ]
 model = dict(
     backbone=dict(_delete_=True, type='mmeffvit.SwinTransformer', arch='tiny'),

@@ -1,0 +1,3 @@
+_base_ = 'maskrcnn_quadtree_b1_3x_coco.py'
+
+model = dict(backbone=dict(arch='b0'), neck=dict(in_channels=[32, 64, 160, 256]))

@@ -1,0 +1,3 @@
+_base_ = 'maskrcnn_quadtree_b1_3x_coco.py'
+
+model = dict(backbone=dict(arch='b2'))

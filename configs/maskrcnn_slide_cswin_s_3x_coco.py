@@ -1,0 +1,3 @@
+_base_ = 'maskrcnn_slide_cswin_t_3x_coco.py'
+
+model = dict(backbone=dict(arch='small', drop_path_rate=0.3))

@@ -1,0 +1,3 @@
+_base_ = 'upernet_slide_cswin_t_ade20k.py'
+
+model = dict(backbone=dict(arch='small'))
