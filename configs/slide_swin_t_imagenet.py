@@ -1,7 +1,7 @@
 _base_ = [
     '_base_/models/classifier.py',
     'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py',
-    'mmpretrain::_base_/schedules/imagenet_bs1024_adamw_swin.py',
+    '_base_/schedules/imagenet_300e_swin.py',
     'mmpretrain::_base_/default_runtime.py',
 ]
 

@@ -45,7 +45,7 @@ def _pvt_config(name: str) -> Callable[[StateDict], dict]:
 
 
 def _cswin_config(state: StateDict) -> dict:
-    return dict(type='SlideCSwin', arch=cswin_arch(state), slide=_options(state))
+    return dict(type='SlideCSwin', arch=cswin_arch(state), attention=_options(state))
 
 
 def _options(state: StateDict) -> dict:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from goldens import load_golden, recipe, relative_error
+from helpers.goldens import load_golden, recipe, relative_error
 from torch import nn
 
 from mmeffvit.backbones import CSWinTransformer, SlideCSwin

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from goldens import load_golden, recipe, relative_error
+from helpers.goldens import load_golden, recipe, relative_error
 from mmengine import Config
 
 import mmeffvit  # noqa: F401  (makes `_base_ = 'mmdet::…'` resolvable)
