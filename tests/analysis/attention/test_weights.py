@@ -217,8 +217,9 @@ def test_windows_and_global_tokens_of_lightvit(point):
     query = AttentionQuery(SIZE, point, [(0, 0), (0, 1), (0, 2)])
     window, *given = explain(layer, x, g, GRID, query=query)
     weights = torch.stack([attention.weights.flatten()[index_of(point)] for attention in given])
-    qkv, _, (_, _, v) = layer.project(x, g)
-    out = combine(window, qkv[0, :, -C:]) + weights @ v[0]
+    *_, (_, _, v) = layer.project(x, g, GRID)
+    padding = (1 - window.weights.sum()) * layer.qkv.bias[-C:]  # a padded token's value is the bias
+    out = combine(window, layer.qkv(x)[0, :, -C:]) + padding + weights @ v[0]
     torch.testing.assert_close(out, layer(x, g, GRID)[0][0, index_of(point)])
 
 
