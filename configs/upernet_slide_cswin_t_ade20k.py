@@ -1,7 +1,7 @@
 _base_ = 'upernet_slide_swin_t_ade20k.py'
 
 # Neither weights nor a recipe of the authors are published: the recipe is that of Slide-Swin. Start
-# from CSWin's ImageNet weights: convert them with --family cswin-to-slide, then
+# from CSWin's ImageNet weights: convert them with --family cswin_to_slide, then
 # --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
 model = dict(
     backbone=dict(_delete_=True, type='mmeffvit.SlideCSwin', arch='tiny', drop_path_rate=0.3),
