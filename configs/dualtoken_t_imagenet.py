@@ -6,7 +6,7 @@ _base_ = [
 ]
 
 # The authors' recipe but for RandAugment: theirs takes the non-increasing set of operations, each
-# with probability 0.5, and four more (Distort, Zoom, Blur, Skew); mmpretrain has the increasing set.
+# with probability 0.5, and four more (Distort, Zoom, Blur, Skew); mmpretrain's the increasing set.
 model = dict(
     backbone=dict(
         _delete_=True,

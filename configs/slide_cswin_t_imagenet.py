@@ -5,7 +5,8 @@ _base_ = [
     'mmpretrain::_base_/default_runtime.py',
 ]
 
-# The authors' recipe is not published; this is their laboratory's for the same host, its batch ours.
+# The authors' recipe is not published; this is their laboratory's for the same host. The batch is
+# ours.
 model = dict(
     backbone=dict(
         _delete_=True, type='mmeffvit.SlideCSwin', arch='tiny', drop_path_rate=0.2, out_indices=-1

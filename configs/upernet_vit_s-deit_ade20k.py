@@ -1,6 +1,4 @@
 _base_ = 'upernet_vit_s_ade20k.py'
 
 # For a start from DeiT's weights, which have seen ImageNet's mean and standard deviation.
-model = dict(
-    data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375])
-)
+model = dict(data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]))

@@ -10,12 +10,8 @@ from .two_stream import TwoStreamTransformer
 #: LightViT (arXiv 2207.05557), table 1.
 LIGHTVIT_ARCHS = {
     'tiny': dict(embed_dims=(64, 128, 256), depths=(2, 6, 6), num_heads=(2, 4, 8), num_tokens=8),
-    'small': dict(
-        embed_dims=(96, 192, 384), depths=(2, 6, 6), num_heads=(3, 6, 12), num_tokens=16
-    ),
-    'base': dict(
-        embed_dims=(128, 256, 512), depths=(3, 8, 6), num_heads=(4, 8, 16), num_tokens=24
-    ),
+    'small': dict(embed_dims=(96, 192, 384), depths=(2, 6, 6), num_heads=(3, 6, 12), num_tokens=16),
+    'base': dict(embed_dims=(128, 256, 512), depths=(3, 8, 6), num_heads=(4, 8, 16), num_tokens=24),
 }
 MLP_RATIOS = (8, 4, 4)
 

@@ -45,7 +45,7 @@ def cswin_arch(state: StateDict) -> dict:
     )
 
 
-#: Stripes are those of 224 pixels; their width is in no tensor, a file of 384 pixels needs a config.
+#: Stripes are those of 224 pixels; no tensor tells their width, files of 384 pixels need a config.
 CSWIN = KeyMap(
     source='the CSWin repository (microsoft/CSWin-Transformer)',
     rules=_rules(),

@@ -6,14 +6,13 @@ import re
 
 import pytest
 import torch
-from helpers.goldens import load_golden, recipe, relative_error
 from torch import nn
 
+from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.backbones import CSWinTransformer, SlideCSwin
 from mmeffvit.backbones.cswin import CSWIN_ARCHS
 from mmeffvit.checkpoints import convert
 from mmeffvit.registry import MODELS
-
 
 NAMES = (
     (r'stages.0.patch_embed.proj.', r'stage1_conv_embed.0.'),
@@ -46,7 +45,9 @@ def test_logits_of_the_public_code():
         embed_dims=64, depths=(1, 2, 21, 1), num_heads=(2, 4, 8, 16)
     )
     model = nn.ModuleDict(
-        dict(backbone=MODELS.build(result.config), head=nn.ModuleDict(dict(fc=nn.Linear(512, 1000))))
+        dict(
+            backbone=MODELS.build(result.config), head=nn.ModuleDict(dict(fc=nn.Linear(512, 1000)))
+        )
     ).eval()
     model.load_state_dict(result.state)
     image = recipe().make_input(gold['input']['shape'], gold['input']['seed'])

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.goldens import load_golden, recipe, relative_error
 from mmengine import Config
 
 import mmeffvit  # noqa: F401  (makes `_base_ = 'mmdet::…'` resolvable)
+from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.backbones import LightViT
 from mmeffvit.backbones.lightvit import LIGHTVIT_ARCHS
 from mmeffvit.checkpoints import convert
@@ -76,7 +76,9 @@ def test_a_whole_detector_fills_mmdets():
     # As the public detection code has them: its neck is TransposedFPN's LightViTFPN.
     public = {k: v for k, v in wanted.items() if not k.startswith('backbone.')}
     neck = [f'neck.extra_trans_convs.0.conv.{part}' for part in ('weight', 'bias')]
-    neck += [f'neck.{kind}.{i}.conv.weight' for kind in ('lateral_convs', 'fpn_convs') for i in (0, 1, 2)]
+    neck += [
+        f'neck.{kind}.{i}.conv.weight' for kind in ('lateral_convs', 'fpn_convs') for i in (0, 1, 2)
+    ]
     neck += ['neck.extra_fpn_convs.0.conv.weight']
     assert set(neck) <= public.keys()
     with torch.device('meta'):

@@ -1,7 +1,7 @@
 """What a recipe promises and can be held without training.
 
-Right values are those of the authors' code, or of the code that the config names where theirs is not
-public. Weight decay is measured on the optimizer of the built model, rates on its schedulers.
+Right values are those of the authors' code, or of the code that the config names where theirs is
+not public. Weight decay is measured on the optimizer of the built model, rates on its schedulers.
 """
 
 from __future__ import annotations
@@ -245,9 +245,7 @@ NORMALISATION = {
 }
 
 
-@pytest.mark.parametrize(
-    'name', [name for name in NAMES if load(name).default_scope != 'mmeffvit']
-)
+@pytest.mark.parametrize('name', [name for name in NAMES if load(name).default_scope != 'mmeffvit'])
 def test_images_are_normalised_as_the_weights_have_seen_them(name):
     config = load(name)
     preprocessor = config.model.get('data_preprocessor') or config.data_preprocessor

@@ -1,7 +1,7 @@
 _base_ = 'imagenet_300e_adamw.py'
 
-# FLatten-Transformer's, from the laboratory of Slide-Transformer: warm-up starts at 1/500 and cosine
-# ends at 1/50 of the rate.
+# FLatten-Transformer's, from the laboratory of Slide-Transformer: warm-up starts at 1/500 and
+# cosine ends at 1/50 of the rate.
 optim_wrapper = dict(
     paramwise_cfg=dict(custom_keys=dict(relative_position_bias_table=dict(decay_mult=0.0))),
 )

@@ -1,6 +1,7 @@
 _base_ = '../denoising_runtime.py'
 
-# Uformer's recipe: 32 crops per step of all processes together, 3 epochs of warm-up, cosine; mixed precision by --amp.
+# Uformer's recipe: 32 crops per step of all processes together, 3 epochs of warm-up, cosine; mixed
+# precision by --amp.
 max_epochs, warm_up = 250, 3
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=1)
 val_cfg = dict(type='ValLoop')
