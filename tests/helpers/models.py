@@ -11,6 +11,7 @@ from mmeffvit import backbones
 from mmeffvit.backbones.slide import SlideFirst
 from mmeffvit.denoising import Uformer, UniFormerUNet
 from mmeffvit.registry import MODELS as REGISTRY
+from mmeffvit.zoo import SIZES
 
 REGISTRY.import_from_location()
 
@@ -42,7 +43,8 @@ VARIANTS = {
 def family_of(cls: type[nn.Module]) -> str:
     """The names of a class's models without the arch, e.g. ``'slide_swin'``."""
     name, options = next(iter(cls.zoo.items()))
-    return name.removesuffix(f'_{options.get("arch")}').replace('-', '_')
+    arch = options.get('arch')
+    return name.removesuffix(f'_{SIZES.get(arch, arch)}')
 
 
 def tiny_arch(arch: dict) -> dict:
