@@ -63,7 +63,7 @@ class TransformerBlock(RecomputingBlock):
                     f"with_cp='mlp_tail' needs an MLP with a convolution, ConvMlp, instead of "
                     f"{type(mlp).__name__}; use 'mlp' or 'all'."
                 )
-            mlp.checkpoint_tail = True
+            mlp.checkpoint_tail = True  # pyright: ignore[reportArgumentType]
         self.reuses_attention = isinstance(attn, ReusesAttention)
         if self.reuses_attention and not attn.reads_stream:
             self.norm1 = nn.Identity()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+Conv = TypeVar('Conv', bound=nn.Conv2d | nn.Conv3d)
 
 
 class DropPath(nn.Module):
@@ -111,7 +113,7 @@ def init_linear(linear: nn.Linear, std: float = 0.02) -> nn.Linear:
     return linear
 
 
-def init_conv(conv: nn.Conv2d) -> nn.Conv2d:
+def init_conv(conv: Conv) -> Conv:
     """Initialise a convolution as PVT does: normal weight by fan-out per group, zero bias."""
     fan_out = math.prod(conv.kernel_size) * conv.out_channels // conv.groups
     nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_out))

@@ -74,7 +74,7 @@ class CrossShapedWindowAttention(BaseModule):
             return grid
         return (self.stripe_width, grid[1]) if direction else (grid[0], self.stripe_width)
 
-    def _attend(self, qkv: Tensor, lepe: nn.Conv2d, grid: Grid, stripe: Grid) -> Tensor:
+    def _attend(self, qkv: Tensor, lepe: nn.Module, grid: Grid, stripe: Grid) -> Tensor:
         """Attend in one direction: ``(B, H, W, 3, c)`` to ``(B, H, W, c)``."""
         (H, W), (h, w) = grid, stripe
         rows, columns = divide_up(H, h), divide_up(W, w)

@@ -219,7 +219,8 @@ class DualTokenAttention(BaseModule):
         pooled, pooled_grid = (encoded, grid) if self.pool is None else self.pool(encoded, grid)
         aggregated = pooled
         if self.qkv is not None:
-            aggregated = attend(*self.qkv(pooled).chunk(3, dim=-1), self.num_heads)
+            q, k, v = self.qkv(pooled).chunk(3, dim=-1)
+            aggregated = attend(q, k, v, self.num_heads)
         local_tokens = aggregated if self.local is None else encoded
         if self.tokens is None:
             return local_tokens, aggregated
@@ -367,7 +368,8 @@ class QueryingTokens(BaseModule):
             Tensor: ``(B, T, C)``.
         """
         g = g if self.mlp is None else self.mlp(g, self.token_size)
-        return attend(self.q(g), *self.kv(image).chunk(2, dim=-1), self.num_heads)
+        k, v = self.kv(image).chunk(2, dim=-1)
+        return attend(self.q(g), k, v, self.num_heads)
 
 
 class MixMlp(BaseModule):

@@ -85,11 +85,12 @@ class ConvNormAct(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, H, W)`` to ``(B, C', H', W')``."""
         conv, bn = self.conv, self.bn
-        if bn.training or not isinstance(bn, _BatchNorm):
+        mean, variance = bn.running_mean, bn.running_var
+        if bn.training or not isinstance(bn, _BatchNorm) or mean is None or variance is None:
             return F.gelu(bn(conv(x)))
-        scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+        scale = bn.weight * torch.rsqrt(variance + bn.eps)
         weight = conv.weight * scale.view(-1, 1, 1, 1)
-        bias = bn.bias - bn.running_mean * scale
+        bias = bn.bias - mean * scale
         out = F.conv2d(x, weight, bias, conv.stride, conv.padding, groups=conv.groups)
         # The largest maps of the network: in inference no second one is allocated.
         return F.gelu(out) if torch.is_grad_enabled() else torch.ops.aten.gelu_(out)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import cast
+
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -51,7 +53,8 @@ class ConvMlp(BaseModule):
         """Apply the network to tokens ``(B, H*W, C)`` on the grid ``(H, W)``."""
         x = self.fc1(x)
         if self.checkpoint_tail and self.training and x.requires_grad:
-            return checkpoint(self._tail, x, grid, use_reentrant=False)
+            out = checkpoint(self._tail, x, grid, use_reentrant=False)
+            return cast(Tensor, out)
         return self._tail(x, grid)
 
     def _tail(self, x: Tensor, grid: Grid) -> Tensor:

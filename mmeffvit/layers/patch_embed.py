@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -8,6 +8,8 @@ from ..ops import map_to_tokens
 from ..ops.layout import Grid, divide_up, same_sizes
 from ..registry import MODELS
 from .common import init_conv
+
+_CONVS: dict[int, Callable[..., nn.Conv2d | nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 
 
 @MODELS.register_module()
@@ -38,7 +40,7 @@ class PatchEmbed(nn.Module):
     ) -> None:
         super().__init__()
         patch = (patch_size,) * 2 if isinstance(patch_size, int) else tuple(patch_size)
-        conv = nn.Conv3d if len(patch) == 3 else nn.Conv2d
+        conv = _CONVS[len(patch)]
         self.proj = init_conv(conv(in_channels, embed_dims, patch, stride, padding))
         self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()
         self.rounds_up = all(2 * padding >= side - 1 for side in patch)

@@ -148,7 +148,9 @@ class QuadTreeAttention(BaseModule):
         """
         pyramids = self.project(x, grid, context, context_grid, key_mask)
         padded_grid = pyramids.padded_grid
-        level_weights = None if self.kind == 'A' else accurate(self.level_weight).softmax(0)
+        level_weights = None
+        if self.level_weight is not None:
+            level_weights = accurate(self.level_weight).softmax(0)
         # out = sum_l w_l (A_l V_l + LePE_l) with w = softmax(level_weight) (section 3.2 of the
         # paper, kind B). The op adds the LePE of the coarser levels; that of the finest is added
         # below in row-major order, where its convolution already is.
@@ -164,7 +166,7 @@ class QuadTreeAttention(BaseModule):
             drop_lone_level=self.drop_lone_level,
         )
         out = from_quad(out.to(pyramids.raster_values.dtype), padded_grid, self.levels - 1)
-        if self.lepe is not None:
+        if self.lepe is not None and level_weights is not None:
             lepe = self._convolve(self.lepe[-1], pyramids.raster_values, padded_grid)
             out = torch.addcmul(out, lepe, level_weights[-1])
         return self.proj(crop_tokens(out, padded_grid, grid))
@@ -206,7 +208,7 @@ class QuadTreeAttention(BaseModule):
         k, padded_context_grid = pad_tokens(self.k(context), context_grid, divisor)
         v, _ = pad_tokens(self.v(context), context_grid, divisor)
         key_masks = self._masks(k, context_grid, padded_context_grid, key_mask)
-        if key_mask is not None:
+        if key_mask is not None and key_masks is not None:
             visible = self._raster(key_masks[-1], padded_context_grid)
             k, v = k * visible, v * visible
 
@@ -262,7 +264,7 @@ class QuadTreeAttention(BaseModule):
     def _value_pyramid(self, finest: Tensor, masks: list[Tensor] | None) -> list[Tensor]:
         """Reduce values ``(B, N, C)`` by the value branches; see :meth:`_average_pyramid`."""
         pyramid = [finest]
-        for branch, level in zip(self.value_branches, range(self.levels - 1, 0, -1)):
+        for branch, level in zip(self.value_branches or (), range(self.levels - 1, 0, -1)):
             pair = (None, None) if masks is None else (masks[level], masks[level - 1])
             pyramid.insert(0, branch(pyramid[0], *pair))
         return pyramid
@@ -281,7 +283,7 @@ class QuadTreeAttention(BaseModule):
         return [*messages, None]
 
     @staticmethod
-    def _convolve(conv: nn.Conv2d, tokens: Tensor, grid: Grid) -> Tensor:
+    def _convolve(conv: nn.Module, tokens: Tensor, grid: Grid) -> Tensor:
         return map_to_tokens(conv(tokens_to_map(tokens, grid)))
 
 

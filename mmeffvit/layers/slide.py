@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import reduce
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -90,7 +92,7 @@ class SlideAttention(BaseModule):
         self.dep_conv2 = self._bank() if separate_banks else None
         with torch.no_grad():
             self.dep_conv.weight.copy_(self._shifts())
-            if deploy and separate_banks:
+            if deploy and self.dep_conv2 is not None:
                 self.dep_conv2.weight.copy_(self._shifts())
         self.dep_conv.weight.requires_grad_(not freeze_shift)
         self.relative_position_bias_table = None
@@ -180,9 +182,10 @@ class SlideAttention(BaseModule):
 
         In float32, so that small learned kernels are not rounded away beside the ones.
         """
-        banks = [learned] if self.deploy and learned is not None else [self.dep_conv, learned]
-        weight = sum(accurate(bank.weight) for bank in banks if bank is not None)
-        bias = sum(accurate(bank.bias) for bank in banks if bank is not None)
+        learned_banks = [] if learned is None else [learned]
+        banks = learned_banks if self.deploy and learned_banks else [self.dep_conv, *learned_banks]
+        weight = reduce(torch.add, (accurate(bank.weight) for bank in banks))
+        bias = reduce(torch.add, (accurate(b) for b in (k.bias for k in banks) if b is not None))
         shape = (self.head_dims, self.kernel_size**2)
         return weight.flatten(1).unflatten(0, shape), bias.unflatten(0, shape)
 

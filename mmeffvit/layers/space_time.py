@@ -28,6 +28,7 @@ class AttentionSource(NamedTuple):
     def mix(self, v: Tensor) -> Tensor:
         """Apply the attention to values ``(B, heads, N, D)``; the result has their shape."""
         if self.weights is None:
+            assert self.q is not None and self.k is not None
             return softmax_attention(self.q, self.k, v)
         if self.weights.dtype == v.dtype:
             return self.weights @ v

@@ -85,6 +85,14 @@ class EncoderReuse(ReusesAttention, BaseModule):
 
         Returns:
             Tensor: ``(B, H*W, C)``.
+
+        Raises:
+            ValueError: If there is no such output.
         """
-        source = previous_attention
-        return self.phi(torch.cat([source, x], -1) if self.reads_stream else source, grid)
+        if previous_attention is None:
+            raise ValueError(
+                'A decoder block that reuses attention needs that of its encoder block.'
+            )
+        if self.reads_stream:
+            return self.phi(torch.cat([previous_attention, x], -1), grid)
+        return self.phi(previous_attention, grid)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -108,7 +110,7 @@ class WindowAttention(RelativePositionBias, BaseModule):
         x, padded_grid = pad_tokens(x, grid, size)
         counts = (padded_grid[0] // size, padded_grid[1] // size)
         shift = size // 2 if self.shift else 0
-        shifts = tuple(shift * torch.sym_min(count - 1, 1) for count in counts)
+        shifts: Any = tuple(shift * torch.sym_min(count - 1, 1) for count in counts)
         rolled = roll_tokens(x, padded_grid, shifts)
         return partition_windows(rolled, padded_grid, size), padded_grid, shifts
 
