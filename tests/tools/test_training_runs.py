@@ -4,8 +4,11 @@ import json
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from helpers.tool_runs import TINY_CLASSIFIER, TINY_DETECTOR, start_tool
+from mmeffvit.checkpoints import write_weights
+from mmeffvit.models import build_model
 
 pytestmark = pytest.mark.slow
 
@@ -148,3 +151,100 @@ def test_two_processes_train_and_test_a_detector(tmp_path, shapes):
     one, two = ({k: v for k, v in m.items() if k not in timing} for m in metrics)
     assert one == two
     assert 'coco/bbox_mAP_50' in one
+
+
+def train(tmp_path, shapes, work_dir, *options):
+    """Train the tiny classifier of ``classifier.py`` in ``tmp_path``."""
+    data = ['--data-root', shapes / 'classification', '--work-dir', work_dir, '--seed', 0]
+    quick = ['--cfg-options', 'train_dataloader.batch_size=4', *options]
+    return start_tool('train.py', 'classifier.py', *data, *quick, cwd=tmp_path, path=[tmp_path])
+
+
+def first_lines(tmp_path, work_dir, count=3):
+    """Of the newest log, without times."""
+    log = max((tmp_path / work_dir).glob('*/*.log'))
+    return '\n'.join(line.partition(' - ')[2] for line in log.read_text().splitlines()[:count])
+
+
+def test_a_training_says_first_what_it_starts_from(tmp_path, shapes):
+    pytest.importorskip('mmpretrain')
+    (tmp_path / 'classifier.py').write_text(TINY_CLASSIFIER)
+    config = Config.fromfile(tmp_path / 'classifier.py')
+    state = build_model(config).state_dict()
+    head = {key: value for key, value in state.items() if key.startswith('head')}
+    other = {key: torch.zeros(7, *value.shape[1:]) for key, value in head.items()}
+    write_weights({**state, **other}, tmp_path / 'other.safetensors', {})
+    start = f'load_from={tmp_path}/other.safetensors'
+    done = train(tmp_path, shapes, 'other', start, 'train_cfg.max_epochs=1')
+    assert done.returncode == 0, done.stderr[-4000:]
+    said = (
+        f'{len(state) - 2} of {len(state)} tensors of {tmp_path}/other.safetensors fill '
+        f'ImageClassifier, which has {len(state)}; 2 of another shape, left as initialised: '
+        'head.fc.weight (7, 32) instead of (4, 32), head.fc.bias (7) instead of (4)'
+    )
+    assert said in first_lines(tmp_path, 'other')
+    assert said in '\n'.join(done.stderr.splitlines()[:20])
+
+    backbone = {k.removeprefix('backbone.'): v for k, v in state.items() if 'backbone' in k}
+    write_weights(backbone, tmp_path / 'backbone.safetensors', {})
+    init = 'model.backbone.init_cfg'
+    options = [f'{init}.type=Pretrained', f'{init}.checkpoint={tmp_path}/backbone.safetensors']
+    done = train(tmp_path, shapes, 'init', *options, 'train_cfg.max_epochs=1')
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert f'{len(backbone)} of {len(backbone)} tensors of' in first_lines(tmp_path, 'init')
+
+    public = {f'stage{i}.{key}': value for i, (key, value) in enumerate(backbone.items())}
+    torch.save(public, tmp_path / 'public.pth')
+    done = train(tmp_path, shapes, 'none', f'load_from={tmp_path}/public.pth')
+    assert done.returncode == 2
+    assert 'not those of this ImageClassifier: 0 of' in done.stderr
+    assert not list((tmp_path / 'none').glob('*/*.log'))
+
+    resumed = start_tool(
+        *('train.py', 'classifier.py', '--data-root', shapes / 'classification'),
+        *('--work-dir', 'other', '--resume', '--cfg-options', 'model.head.num_classes=7'),
+        cwd=tmp_path,
+    )
+    assert resumed.returncode == 2, resumed.stderr[-4000:]
+    assert 'head.fc.weight (4, 32) instead of (7, 32)' in resumed.stderr
+    assert '--cfg-options load_from=other/epoch_1.pth' in resumed.stderr
+
+
+def test_safetensors_are_tested_like_pth(tmp_path, shapes):
+    pytest.importorskip('mmpretrain')
+    (tmp_path / 'classifier.py').write_text(TINY_CLASSIFIER)
+    state = build_model(Config.fromfile(tmp_path / 'classifier.py')).state_dict()
+    write_weights(state, tmp_path / 'w.safetensors', {})
+    torch.save(state, tmp_path / 'w.pth', _use_new_zipfile_serialization=False)
+    found = []
+    for name in ('w.safetensors', 'w.pth'):
+        work = ['--work-dir', name + '-work', '--out', f'{name}.pkl']
+        arguments = ['classifier.py', name, '--data-root', shapes / 'classification', *work]
+        done = start_tool('test.py', *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr[-4000:]
+        metrics = json.loads(next((tmp_path / f'{name}-work').glob('*/*.json')).read_text())
+        found.append(metrics['accuracy/top1'])
+        assert (tmp_path / f'{name}.pkl').stat().st_size
+        assert f'{len(state)} of {len(state)} tensors of {name}' in first_lines(
+            tmp_path, f'{name}-work'
+        )
+    assert found[0] == found[1]
+    del state['head.fc.bias']
+    torch.save(state, tmp_path / 'part.pth')
+    arguments = ['classifier.py', 'part.pth', '--data-root', shapes / 'classification']
+    done = start_tool('test.py', *arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert '1 not in the file, left as initialised: head.fc.bias' in done.stderr
+    assert start_tool('test.py', *arguments, '--allow-partial', cwd=tmp_path).returncode == 0
+
+
+def test_a_loss_that_is_not_finite_is_one_line(tmp_path, shapes):
+    pytest.importorskip('mmpretrain')
+    (tmp_path / 'classifier.py').write_text(TINY_CLASSIFIER)
+    done = train(
+        tmp_path, shapes, 'nan', 'optim_wrapper.optimizer.lr=1e38', 'train_cfg.max_epochs=9'
+    )
+    assert done.returncode == 2, done.stderr[-4000:]
+    error = [line for line in done.stderr.splitlines() if line.startswith('error:')]
+    assert len(error) == 1 and 'The loss is not finite since iteration' in error[0]
+    assert 'Traceback' not in done.stderr
