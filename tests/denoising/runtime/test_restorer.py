@@ -114,7 +114,7 @@ def test_sources_reach_their_partners(reuse):
         seen = {}
         for index, block in enumerate(network.decoder[-1]):
             block.attn.register_forward_pre_hook(
-                lambda _, args, index=index, seen=seen: seen.update({index: args[2].mixed})
+                lambda _, args, index=index, seen=seen: seen.update({index: args[2]})
             )
         network.encoder[0][1].attn.register_forward_hook(lambda *args: torch.zeros_like(args[2]))
         with torch.no_grad():
