@@ -75,8 +75,8 @@ class PVT(PVTv2):
         self, arch: str | dict = 'tiny', *, position_size: int | None = 224, **kwargs
     ) -> None:
         parts = dict(
-            stem=partial(PatchEmbed, patch_size=4, stride=4),
-            downsample=partial(PatchEmbed, patch_size=2, stride=2),
+            stem=partial(PatchEmbed, patch_size=4, stride=4, init=None),
+            downsample=partial(PatchEmbed, patch_size=2, stride=2, init=None),
             mlp=Mlp,
             stage_norm=None,
         )
@@ -86,3 +86,6 @@ class PVT(PVTv2):
                 partial(PositionEmbedding, grid=grid, mode='bilinear') for grid in grids
             ]
         super().__init__(arch, **{**parts, **parts_of_flags(kwargs)})
+        for module in self.modules():
+            if isinstance(module, SpatialReductionAttention) and module.sr_ratio > 1:
+                module.sr.reset_parameters()  # torch's initialiser, as in the authors' code

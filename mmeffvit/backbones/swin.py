@@ -53,7 +53,7 @@ class SwinTransformer(HierarchicalTransformer):
     ) -> None:
         self.window_size = window_size
         parts = dict(
-            stem=partial(PatchEmbed, patch_size=4, stride=4),
+            stem=partial(PatchEmbed, patch_size=4, stride=4, init=None),
             downsample=partial(PatchMerging, norm_eps=norm_eps),
             mlp=Mlp,
             stage_norm=None,

@@ -27,6 +27,8 @@ class PatchEmbed(nn.Module):
         stride (int | Sequence[int]): Stride in pixels, one or three numbers as ``patch_size``.
         padding (int): Zeros on all sides, for overlapping patches.
         norm (bool): Whether a LayerNorm (eps 1e-5) follows.
+        init (Callable, optional): Initialiser of the convolution, PVTv2's by default; None leaves
+            torch's, as Swin and PVT do.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class PatchEmbed(nn.Module):
         stride: int | Sequence[int],
         padding: int = 0,
         norm: bool = True,
+        init: Callable[[nn.Module], object] | None = init_conv,
     ) -> None:
         super().__init__()
         patch = (patch_size,) * 2 if isinstance(patch_size, int) else tuple(patch_size)
-        conv = _CONVS[len(patch)]
-        self.proj = init_conv(conv(in_channels, embed_dims, patch, stride, padding))
+        self.proj = _CONVS[len(patch)](in_channels, embed_dims, patch, stride, padding)
+        if init is not None:
+            init(self.proj)
         self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()
         self.rounds_up = all(2 * padding >= side - 1 for side in patch)
 

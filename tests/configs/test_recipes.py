@@ -18,7 +18,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
 from torch import nn
 
-import mmeffvit  # noqa: F401  (makes `_base_ = 'mmseg::…'` resolvable)
+import mmeffvit
 from mmeffvit.layers import DropPath
 
 ROOT = Path(__file__).parents[2] / 'configs'
@@ -451,3 +451,28 @@ def test_upernet_on_vit_costs_what_the_paper_counts(size, published, backbone):
 
     found = count_model(build(f'upernet_vit_{size}_ade20k'), (512, 2048))
     assert found.macs / 1e9 == pytest.approx(published, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    'arch, own',
+    [('swin_t', False), ('slide_swin_t', False), ('pvt_t', False), ('slide_pvt_t', False)]
+    + [('pvtv2_b0', True), ('quadtree_b0', True)],
+)
+def test_initialiser_of_strided_convolutions(arch, own):
+    """PVTv2 draws them with the variance of fan-out; Swin and PVT leave torch's initialiser."""
+    torch.manual_seed(0)
+    convs = {
+        name: conv
+        for name, conv in mmeffvit.get_model(arch).named_modules()
+        if isinstance(conv, nn.Conv2d)
+        and conv.groups == 1
+        and conv.stride[0] > 1
+        and name.rpartition('.')[2] != 'reduce'
+    }
+    assert convs
+    for name, conv in convs.items():
+        kernel = conv.kernel_size[0] ** 2
+        fan_in, fan_out = kernel * conv.in_channels, kernel * conv.out_channels
+        wanted = (2 / fan_out) ** 0.5 if own else (3 * fan_in) ** -0.5
+        assert conv.weight.std().item() == pytest.approx(wanted, rel=0.05), name
+        assert bool(conv.bias.any()) == (not own), name
