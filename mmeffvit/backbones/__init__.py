@@ -1,4 +1,4 @@
-"""Hosts, and one file per family; each returns a tuple of maps for ``out_indices``."""
+"""Backbones, one file per family; each returns a tuple of feature maps for ``out_indices``."""
 
 from .cswin import CSWinTransformer
 from .dualtoken import DualTokenViT

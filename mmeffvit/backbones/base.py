@@ -13,21 +13,21 @@ from ..layers.build import AttentionConfig
 
 
 class Backbone(BaseModule):
-    """What every backbone shares: declared outputs, frozen stages, frozen statistics.
+    """Base class of backbones: declared outputs, frozen stages and frozen statistics.
 
     Attributes:
         archs (dict[str, dict]): Of the class: its architectures by name.
-        zoo (dict[str, dict]): Of the class: names for :func:`mmeffvit.get_model`, each with the
-            arguments that it stands for. It is not inherited.
-        output_layers (tuple[str, ...]): Of the class: prefixes of parameters that exist for an
-            output alone. Pretrained weights may lack them, or have some of other outputs.
-        depth_patterns (dict[str, str]): Of the class: patterns of parameter names, with groups
-            ``stage`` and ``block``, for :meth:`get_layer_depth`: ``'stem'``, ``'block'`` (without
-            the group the first of the stage), ``'stage_end'`` (as deep as the last block of the
-            stage). The rest of the parameters are deeper than all blocks.
-        attention_options (tuple[str, ...]): Of the class: attributes that choose attention layers,
-            None unless given, which ``attentions`` leave without effect.
-        num_frames (int, optional): Frames of the clips that it takes; None for images.
+        zoo (dict[str, dict]): Class attribute: arguments of each model by its name in
+            :func:`mmeffvit.get_model`. It is not inherited.
+        output_layers (tuple[str, ...]): Class attribute: prefixes of parameters that only an output
+            uses. Pretrained weights may lack them, or contain those of other outputs.
+        depth_patterns (dict[str, str]): Class attribute: regular expressions of parameter names for
+            :meth:`get_layer_depth`, with groups ``stage`` and ``block``: ``'stem'``, ``'block'``
+            (without the group the first block of the stage), ``'stage_end'`` (as deep as the last
+            block of the stage). All other parameters are deeper than every block.
+        attention_options (tuple[str, ...]): Class attribute: names of attributes that choose
+            attention layers, None unless given; they contradict ``attentions``.
+        num_frames (int, optional): Number of frames of the input clips; None for images.
         out_channels (tuple[int, ...]): Channels of the maps for ``out_indices``.
         out_strides (tuple): Strides of these maps: one number, or one per axis where they differ.
 
@@ -35,11 +35,11 @@ class Backbone(BaseModule):
         channels (Sequence[int]): Channels of each stage (or, for plain transformers, block) that
             can be output.
         strides (Sequence[int | tuple[int, ...]]): Their strides in pixels.
-        out_indices (int | Sequence[int]): Which to output; negative ones count from the end.
+        out_indices (int | Sequence[int]): Stages to output; negative ones count from the end.
         frozen_stages (int): -1 freezes nothing, 0 the stem, ``n`` also the first ``n`` stages.
         norm_eval (bool): Keep BatchNorm statistics fixed in training.
         init_cfg (dict, optional): mmengine initialisation, e.g. ``type='Pretrained'``.
-        pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
+        pretrained (str, optional): Checkpoint; shorthand for ``init_cfg`` of type ``Pretrained``.
 
     Raises:
         ValueError: If an index or ``frozen_stages`` is out of range, or both ``init_cfg`` and
@@ -88,11 +88,11 @@ class Backbone(BaseModule):
         self.norm_eval = norm_eval
 
     def default_attentions(self, arch: dict, attention: dict) -> list[AttentionConfig]:
-        """Attention layers where ``attentions`` does not name them.
+        """Return the attention configs that are used if ``attentions`` is not given.
 
         Args:
             arch (dict): The architecture.
-            attention (dict): Options of the own layer, or a config of another; empty by default.
+            attention (dict): Options of the default layer, or the config of another; may be empty.
 
         Returns:
             list: One config per stage (of a plain transformer, block), or a list of one per block.
@@ -105,10 +105,19 @@ class Backbone(BaseModule):
         attention: dict | None,
         attentions: Sequence[AttentionConfig] | None,
     ) -> Sequence[AttentionConfig]:
-        """The attention layers that a constructor's arguments stand for.
+        """Return the attention configs that follow from the arguments of a constructor.
+
+        Args:
+            arch (dict): The architecture.
+            attention (dict, optional): See :meth:`default_attentions`.
+            attentions (Sequence[dict | Sequence[dict]], optional): Configs that replace the
+                default.
+
+        Returns:
+            Sequence: See :meth:`default_attentions`.
 
         Raises:
-            ValueError: If ``attentions`` is given beside what it would leave without effect.
+            ValueError: If ``attentions`` is given with an option that it would override.
         """
         if attentions is None:
             return self.default_attentions(arch, attention or {})
@@ -123,15 +132,15 @@ class Backbone(BaseModule):
         return attentions
 
     def stem_modules(self) -> Sequence[nn.Module | nn.Parameter]:
-        """What ``frozen_stages=0`` freezes."""
+        """Return the modules and parameters that ``frozen_stages=0`` freezes."""
         raise NotImplementedError
 
     def stage_modules(self) -> Sequence[Sequence[nn.Module | nn.Parameter]]:
-        """Per stage, what freezing it freezes."""
+        """Return the modules and parameters of each stage that ``frozen_stages`` freezes."""
         raise NotImplementedError
 
     def freeze(self) -> None:
-        """Apply ``frozen_stages``; constructors call it last, :meth:`train` keeps it so."""
+        """Apply ``frozen_stages``. Constructors call this last, and :meth:`train` again."""
         if self.frozen_stages < 0:
             return
         frozen = list(self.stem_modules())
@@ -144,7 +153,7 @@ class Backbone(BaseModule):
                 part.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Backbone:
-        """Switch modes; frozen stages and, with ``norm_eval``, BatchNorms stay in eval mode."""
+        """Set the mode; frozen stages and, with ``norm_eval``, BatchNorms stay in eval mode."""
         super().train(mode)
         if mode:
             self.freeze()
@@ -155,25 +164,28 @@ class Backbone(BaseModule):
         return self
 
     def switch_to_deploy(self) -> None:
-        """Fold what layers can fold for inference; for good, a checkpoint brings it back."""
+        """Fuse re-parameterisable layers in place for inference.
+
+        Irreversible; build the model and load its checkpoint again to train.
+        """
         for module in list(self.modules()):
             if module is not self and hasattr(module, 'switch_to_deploy'):
                 module.switch_to_deploy()
 
     def blocks_per_stage(self) -> Sequence[int]:
-        """Number of blocks of each stage that is built; one stage for plain transformers."""
+        """Return the number of blocks built per stage; plain transformers have one stage."""
         raise NotImplementedError
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
-        """Depth of a parameter, for layer-wise learning-rate decay.
+        """Return the depth of a parameter, for layer-wise learning-rate decay.
 
         Args:
-            param_name (str): Its name in the whole model.
-            prefix (str): This backbone's prefix there, such as ``'backbone.'``.
+            param_name (str): Name of the parameter in the whole model.
+            prefix (str): Prefix of this backbone in the model, such as ``'backbone.'``.
 
         Returns:
-            tuple: The depth (0 the stem, then one per block, last the rest) and the number of
-            depths.
+            tuple[int, int]: The depth, 0 for the stem, then one per block, then the rest; and the
+            number of depths.
         """
         counts = self.blocks_per_stage()
         num_depths = sum(counts) + 2
@@ -186,7 +198,7 @@ class Backbone(BaseModule):
         return (0 if place == 'stem' else sum(counts[:stage]) + block + 1), num_depths
 
     def is_left_out(self, name: str) -> bool:
-        """Whether a parameter belongs to a stage or block that ``out_indices`` leaves out."""
+        """Return whether a parameter belongs to a block that is not built for ``out_indices``."""
         found, counts = self._place(name), self.blocks_per_stage()
         if found is None:
             return False
@@ -194,7 +206,7 @@ class Backbone(BaseModule):
         return stage >= len(counts) or block >= counts[stage]
 
     def _place(self, name: str) -> tuple[str, int, int] | None:
-        """Key of :attr:`depth_patterns`, stage and block of a parameter."""
+        """Return the key in :attr:`depth_patterns`, stage and block of a parameter."""
         for place, pattern in self.depth_patterns.items():
             if match := re.match(pattern, name):
                 indices = match.groupdict()
@@ -202,7 +214,7 @@ class Backbone(BaseModule):
         return None
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
-        """Leave out what a checkpoint has of stages and outputs that this model has not."""
+        """Load a state dict, ignoring stages and outputs that this model does not have."""
         own = self.state_dict(prefix=prefix, keep_vars=True)
         outputs = tuple(prefix + layer for layer in self.output_layers)
         excess = [
@@ -215,8 +227,8 @@ class Backbone(BaseModule):
             del state_dict[name]
         if excess:
             print_log(
-                f'{len(excess)} tensors that out_indices={self.out_indices} leaves out are not '
-                f'loaded, such as {excess[0]}.',
+                f'{len(excess)} tensors of layers that out_indices={self.out_indices} does not '
+                f'need are not loaded, such as {excess[0]}.',
                 'current',
             )
         super()._load_from_state_dict(state_dict, prefix, *args)

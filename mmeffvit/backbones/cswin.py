@@ -21,7 +21,7 @@ STRIPE_WIDTHS = (1, 2, 7, None)
 
 @MODELS.register_module()
 class CSWinTransformer(HierarchicalTransformer):
-    """CSWin Transformer (Dong et al., CVPR 2022); the last stage is normed.
+    """CSWin Transformer (Dong et al., CVPR 2022), with a LayerNorm after the last stage.
 
     Args:
         arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, or a dict as of
@@ -43,6 +43,6 @@ class CSWinTransformer(HierarchicalTransformer):
         super().__init__(arch, **{**parts, **kwargs})
 
     def default_attentions(self, arch: dict, attention: dict) -> list[dict]:
-        """Cross-shaped windows, their width by stage."""
+        """Return cross-shaped window attention with the stripe width of each stage."""
         own = [dict(type=CrossShapedWindowAttention, stripe_width=width) for width in STRIPE_WIDTHS]
         return [with_options(config, attention) for config in own]

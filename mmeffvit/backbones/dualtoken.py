@@ -17,7 +17,7 @@ DUALTOKEN_ARCHS = {
     'small': dict(embed_dims=(64, 128, 256), depths=(2, 6, 6)),
 }
 
-#: Arguments of version 0.1 that the attention layer has now.
+#: Arguments of version 0.1 that are options of the attention layer now.
 ATTENTION_OPTIONS = (
     'token_mlp',
     'token_size',
@@ -32,19 +32,18 @@ ATTENTION_OPTIONS = (
 
 @MODELS.register_module()
 class DualTokenViT(TwoStreamTransformer):
-    """DualToken-ViT (Chu et al., "Position-aware Efficient Vision Transformer", arXiv 2309.12424).
+    """DualToken-ViT: image tokens and position-aware global tokens that update each other.
 
-    Image tokens and a learned grid of position-aware global tokens update each other in every
-    block. The global tokens keep their number at any image size.
+    The number of global tokens does not depend on the image size.
 
     Args:
         arch (str | dict): ``'tiny'``, ``'small'``, or a dict of ``embed_dims`` and ``depths``
             of three stages and, optionally, their ``num_heads``, ``mlp_ratios``, ``kernel_sizes``
-            of the conv encoder and ``pool_steps`` (halvings before the aggregation; 0: no local
-            branch).
+            of the convolutional encoder and ``pool_steps`` (2x2 poolings before the aggregation;
+            0: no local encoder).
         attention (dict, optional): Options of :class:`~mmeffvit.layers.DualTokenAttention`. With
-            ``token_mlp='mix'``, its default, weights depend on ``token_size``; the paper's S has
-            ``token_mlp='mlp'``.
+            the default ``token_mlp='mix'``, ``token_size`` changes parameter shapes; the paper's S
+            has ``token_mlp='mlp'``.
         drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
         norm_eps (float): Epsilon of block and output norms.
         with_cp (bool | str): What to recompute in backward: ``'mlp'``, or ``'all'`` (or True).
@@ -52,6 +51,9 @@ class DualTokenViT(TwoStreamTransformer):
 
     Raises:
         ValueError: If an option is not one of the allowed values.
+
+    Source: Chu et al., "DualToken-ViT: Position-aware Efficient Vision Transformer with Dual Token
+    Fusion" (arXiv 2309.12424).
     """
 
     archs = DUALTOKEN_ARCHS

@@ -23,7 +23,7 @@ PVTV2_DOWNSAMPLE = partial(PatchEmbed, patch_size=3, stride=2, padding=1)
 
 @MODELS.register_module()
 class HierarchicalTransformer(Backbone):
-    """Hierarchical vision transformer whose parts, attention included, are given to it.
+    """Hierarchical vision transformer assembled from configurable parts, attention included.
 
     ::
 
@@ -37,13 +37,13 @@ class HierarchicalTransformer(Backbone):
 
     Args:
         arch (str | dict): A name of :attr:`archs`, or a dict with one entry per stage of
-            ``embed_dims`` (one number: the first width, doubled at each stage), ``depths``,
-            ``num_heads`` and, optionally, ``mlp_ratios`` (one number for all stages will do).
-        attention (dict, optional): Options of the attention layer that the class is named after;
-            with a ``type``, another layer in its place.
+            ``embed_dims`` (or the first width, doubled at each stage), ``depths``, ``num_heads``
+            and, optionally, ``mlp_ratios`` (or one number for all stages).
+        attention (dict, optional): Options of the model's attention layer; with a ``type``, the
+            config of another layer that replaces it.
         attentions (Sequence[dict | Sequence[dict]], optional): Attention layer of each stage: one
-            config for all its blocks, or one per block. Width, heads and ``qkv_bias`` are filled
-            in.
+            config for all its blocks, or one per block. Width, number of heads and ``qkv_bias`` are
+            filled in.
         in_channels (int): Channels of the image.
         stem (LayerConfig): ``stem(in_channels=, embed_dims=)``, a module that maps images
             ``(B, 3, H, W)`` to tokens ``(B, N, C)`` and their grid, a quarter of the image.
@@ -55,9 +55,10 @@ class HierarchicalTransformer(Backbone):
         position (LayerConfig | Sequence[LayerConfig | None], optional): ``position(embed_dims=)``
             before the blocks of a stage, ``position(x, grid) -> x``: for all stages, or per stage.
         stage_norm (Callable | Sequence[Callable | None], optional): ``stage_norm(width, eps=)`` at
-            the end of a stage, for all stages or per stage; the next stage reads its result.
-        output_norm (Callable, optional): ``output_norm(width, eps=)`` of each output; the next
-            stage does not read its result.
+            the end of a stage, for all stages or per stage; its output is the input of the next
+            stage.
+        output_norm (Callable, optional): ``output_norm(width, eps=)`` of each output, which the
+            next stage does not use.
         mlp_ratio (float): Hidden width of the MLPs over the width, if ``arch`` has no
             ``mlp_ratios``.
         qkv_bias (bool): Biases of the query, key and value projections.
@@ -67,8 +68,8 @@ class HierarchicalTransformer(Backbone):
             built.
         frozen_stages (int): -1 nothing, 0 the stem, ``n`` the first ``n`` stages.
         norm_eval (bool): Keep BatchNorm statistics fixed in training.
-        with_cp (bool | str): What to recompute in backward, from little memory saved to much:
-            ``'mlp_tail'`` (with ``ConvMlp`` only), ``'mlp'``, ``'all'`` (or True).
+        with_cp (bool | str): What to recompute in backward, in order of memory saved:
+            ``'mlp_tail'`` (only with ``ConvMlp``), ``'mlp'``, ``'all'`` (or True).
         init_cfg (dict, optional): mmengine initialisation.
         pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
 
@@ -169,11 +170,11 @@ class HierarchicalTransformer(Backbone):
         self.freeze()
 
     def default_attentions(self, arch: dict, attention: dict) -> list[AttentionConfig]:
-        """The layer of ``attention`` in every block."""
+        """Return the layer of ``attention`` for every stage."""
         if 'type' not in attention:
             raise ValueError(
-                f'{type(self).__name__} has no attention of its own; give attention with a type, '
-                'or attentions.'
+                f'{type(self).__name__} has no default attention; give attention with a type, or '
+                'attentions.'
             )
         return [attention] * len(arch['depths'])
 
@@ -201,11 +202,11 @@ class HierarchicalTransformer(Backbone):
         return tokens_to_map(tokens, (x.shape[2], x.shape[3]))
 
     def stem_modules(self) -> Sequence[nn.Module]:
-        """The stem."""
+        """Return the stem."""
         return [self.stages[0].patch_embed]
 
     def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
-        """Each stage with its downsampling and its output norm."""
+        """Return each stage, which includes its downsampling, with its output norm."""
         norms = getattr(self, 'norms', {})
         return [
             [stage, norms[str(i)]] if str(i) in norms else [stage]
@@ -213,12 +214,12 @@ class HierarchicalTransformer(Backbone):
         ]
 
     def blocks_per_stage(self) -> list[int]:
-        """Number of blocks of each stage that is built."""
+        """Return the number of blocks of each stage that is built."""
         return [len(stage.blocks) for stage in self.stages]
 
 
 class Stage(nn.Module):
-    """One stage: downsampling, position table, blocks, norm; from map to map.
+    """Stage of a hierarchical transformer: downsampling, position embedding, blocks and norm.
 
     Args:
         patch_embed (nn.Module): The stem or the downsampling: map to tokens and grid.
@@ -252,5 +253,5 @@ class Stage(nn.Module):
 
 
 def _per_stage(value: T | Sequence[T], num_stages: int) -> Sequence[T]:
-    """One value for every stage, or what is given for each."""
+    """Return one value per stage: those given, or a single value repeated."""
     return value if isinstance(value, (list, tuple)) else [value] * num_stages

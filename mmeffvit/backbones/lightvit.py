@@ -18,7 +18,7 @@ MLP_RATIOS = (8, 4, 4)
 
 @MODELS.register_module()
 class LightViT(TwoStreamTransformer):
-    """LightViT (Huang et al., "Light-Weight Convolution-Free Vision Transformers", 2022).
+    """LightViT: window attention and attention to a few learned global tokens.
 
     The baseline of DualToken-ViT.
 
@@ -34,6 +34,9 @@ class LightViT(TwoStreamTransformer):
 
     Raises:
         ValueError: If ``num_tokens`` is not positive.
+
+    Source: Huang et al., "LightViT: Towards Light-Weight Convolution-Free Vision Transformers"
+    (arXiv 2207.05557).
     """
 
     archs = LIGHTVIT_ARCHS

@@ -17,49 +17,52 @@ from .vit import VIT_ARCHS
 
 OUT_TYPES = ('featmap', 'pooled', 'tokens')
 OUT_TOKENS = ('lookup', 'add', 'concat')
-#: Arguments of version 0.1 that the block's cross-attention has now.
+#: Arguments of version 0.1 that are options of the cross-attention now.
 ATTENTION_OPTIONS = ('norm_position', 'l2p_out_proj', 'p2l_out_proj', 'reuse_norm', 'attn_drop')
 
 
 @MODELS.register_module()
 class LookupViT(Backbone):
-    """Vision Transformer of two token sets: few compressed tokens do the work of many.
+    """LookupViT: vision transformer that refines a few compressed tokens instead of all tokens.
 
     The *lookup* tokens are the full grid of patches. The *compressed* tokens are a coarse grid,
-    resized from it; no weight depends on their number, so one checkpoint runs at any size. Each
-    block gathers, refines and infuses (:class:`~mmeffvit.layers.LookupBlock`).
+    resampled from it; no parameter depends on their number, so it can be changed after training.
+    Each block gathers, refines and infuses (:class:`~mmeffvit.layers.LookupBlock`).
 
     Args:
-        arch (str | dict): The widths of ViT, ``'tiny'``, ``'small'``, ``'base'`` (the paper's),
+        arch (str | dict): The sizes of ViT, ``'tiny'``, ``'small'``, ``'base'`` (the paper's),
             ``'large'``, or a dict of ``embed_dims``, ``depth``, ``num_heads`` and, optionally,
             ``mlp_ratio`` (4) and ``lookup_mlp_div`` (2).
         compressed_size (int | Sequence[int], optional): Grid ``(h, w)`` of the compressed tokens,
             ``(t, h, w)`` for videos; one number for all axes.
         compressed_ratio (int, optional): Without ``compressed_size``: side of the lookup grid over
-            that of the compressed grid, rounded down; 5x5 if neither is given. Dense prediction
-            best keeps the ratio of pre-training.
+            that of the compressed grid, rounded down; 5x5 if neither is given. Use the ratio of
+            pre-training for dense prediction.
         img_size (int | Sequence[int]): Image ``(H, W)``, or clip ``(T, H, W)``, of the position
-            table; it is resized to the grid of every input.
+            embedding, which is interpolated to the grid of every input.
         patch_size (int | Sequence[int]): Side of a patch in pixels; for videos frames, height and
             width of a tubelet. Inputs are padded by zeros at the end of each axis.
         in_channels (int): Channels of the image.
-        antialias (bool): Let every lookup token count in the compressed tokens (our choice; the
-            paper says "bilinear").
+        antialias (bool): Resample the compressed tokens with antialiasing, so that every lookup
+            token contributes (our choice; the paper says "bilinear").
         attention (dict, optional): Options of the cross-attention of
             :class:`~mmeffvit.layers.LookupBlock`: ``norm_position``, ``l2p_out_proj``,
-            ``p2l_out_proj``, ``reuse_norm``, ``attn_drop``. Dense prediction best has
-            ``reuse_norm='row'``.
-        share_mhbc (bool): One gathering, infusion and lookup MLP for all blocks.
+            ``p2l_out_proj``, ``reuse_norm``, ``attn_drop``. ``reuse_norm='row'`` divides by the sum
+            over compressed tokens, so features do not depend on their number; recommended for
+            dense prediction.
+        share_mhbc (bool): Share one gathering, infusion and lookup MLP between all blocks.
         qkv_bias (bool): Biases of the query, key and value projections.
         drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
         layer_scale (float, optional): Initial value of a learned scale per channel on all residual
             branches.
         norm_eps (float): Epsilon of all norms.
-        interpolate_mode (str): Resizing of the position table.
-        out_type (str): ``'featmap'``: maps at the stride of the patches; ``'pooled'``: means of
-            compressed and of lookup tokens, for ``LookupViTClsHead``; ``'tokens'``: both sets.
-        out_tokens (str): What maps are made of: ``'lookup'`` tokens; ``'add'``: plus the compressed
-            ones, resized; ``'concat'``: both, projected to ``embed_dims``.
+        interpolate_mode (str): Interpolation of the position embedding: ``'bicubic'`` or
+            ``'bilinear'``.
+        out_type (str): ``'featmap'``: maps at the stride of the patches; ``'pooled'``: mean
+            compressed and mean lookup token, for ``LookupViTClsHead``; ``'tokens'``: both sets.
+        out_tokens (str): Tokens of the maps: ``'lookup'``; ``'add'``, the lookup tokens plus the
+            resampled compressed ones; ``'concat'``, both concatenated and projected to
+            ``embed_dims``.
         final_norm (bool): LayerNorm on each output, one per token set and index.
         out_indices (int | Sequence[int]): Blocks to output. Blocks after the last of them are not
             built.
@@ -70,7 +73,7 @@ class LookupViT(Backbone):
         pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
 
     Raises:
-        ValueError: If an option has no meaning.
+        ValueError: If an option is not one of the allowed values.
 
     Source: Koner et al., "LookupViT: Compressing visual information to a limited number of tokens"
     (ECCV 2024). Dense prediction is ours.
@@ -170,7 +173,7 @@ class LookupViT(Backbone):
     def set_compressed_size(
         self, size: int | Sequence[int] | None, ratio: int | None = None
     ) -> None:
-        """Choose the grid of compressed tokens; no weight changes.
+        """Set the grid of the compressed tokens; parameters do not change.
 
         Args:
             size (int | Sequence[int], optional): ``(h, w)``, ``(t, h, w)`` for videos, or one
@@ -195,7 +198,7 @@ class LookupViT(Backbone):
         self.compressed_ratio = ratio
 
     def compressed_grid(self, grid: Sequence[int]) -> tuple[int, ...]:
-        """Grid of the compressed tokens for a grid of lookup tokens."""
+        """Return the grid of the compressed tokens for a grid of lookup tokens."""
         if self.compressed_size is not None:
             return self.compressed_size
         return tuple(torch.sym_max(1, side // self.compressed_ratio) for side in grid)
@@ -233,22 +236,22 @@ class LookupViT(Backbone):
         if self.out_type == 'pooled':
             return compressed.mean(1), lookup.mean(1)
         if self.out_tokens != 'lookup':
-            spread = resample_linear(compressed, compressed_grid, grid)
+            resampled = resample_linear(compressed, compressed_grid, grid)
             if self.out_tokens == 'add':
-                lookup = lookup + spread
+                lookup = lookup + resampled
             else:
-                lookup = self.fuse[index](torch.cat([lookup, spread], dim=-1))
+                lookup = self.fuse[index](torch.cat([lookup, resampled], dim=-1))
         return tokens_to_map(lookup, grid)
 
     def _per_output(self, build: Callable[..., nn.Module], *args) -> nn.ModuleDict:
         return nn.ModuleDict({str(i): build(*args) for i in self.out_indices})
 
     def stem_modules(self) -> Sequence[nn.Module]:
-        """Patch embedding and position table."""
+        """Return the patch embedding and the position embedding."""
         return [self.patch_embed, self.position]
 
     def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
-        """Each block with the norms of its output."""
+        """Return each block with the norms of its output."""
         heads = (self.norm_lookup, self.norm_compressed, self.fuse)
         return [
             [block, *(head[str(i)] for head in heads if str(i) in head)]
@@ -256,7 +259,7 @@ class LookupViT(Backbone):
         ]
 
     def blocks_per_stage(self) -> list[int]:
-        """Number of blocks that are built."""
+        """Return the number of blocks that are built."""
         return [len(self.blocks)]
 
 

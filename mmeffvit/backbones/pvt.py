@@ -50,7 +50,7 @@ class PVTv2(HierarchicalTransformer):
         super().__init__(arch, **parts_of_flags(kwargs))
 
     def default_attentions(self, arch: dict, attention: dict) -> list[dict]:
-        """Spatial-reduction attention, its ratio by stage."""
+        """Return spatial-reduction attention with the reduction ratio of each stage."""
         ratios = arch.get('sr_ratios', _RATIOS['sr_ratios'])
         own = [dict(type=SpatialReductionAttention, sr_ratio=ratio) for ratio in ratios]
         return [with_options(config, attention) for config in own]
@@ -63,8 +63,8 @@ class PVT(PVTv2):
     Args:
         arch (str | dict): ``'tiny'``, ``'small'``, ``'medium'``, ``'large'``, or a dict as of
             :class:`PVTv2`.
-        position_size (int, optional): Image side of the position tables, one per stage; they are
-            resized to the grid of every input. None for none.
+        position_size (int, optional): Image side of the position embeddings, one per stage, which
+            are interpolated to the grid of every input. None for no embedding.
         **kwargs: See :class:`PVTv2`.
     """
 

@@ -1,4 +1,4 @@
-"""Spellings of version 0.1 of the pyramid host's parts; they go with version 0.3."""
+"""Deprecated names of version 0.1; removed in version 0.3."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .hierarchical import HierarchicalTransformer
 
 
 def parts_of_flags(options: dict) -> dict:
-    """Replace the flags ``overlap`` and ``stage_norm`` by the parts they stood for."""
+    """Replace the flags ``overlap`` and ``stage_norm`` of version 0.1 by the layers they chose."""
     options = dict(options)
     flags = {
         name: options.pop(name)
@@ -44,7 +44,7 @@ def parts_of_flags(options: dict) -> dict:
 
 @MODELS.register_module()
 class PyramidTransformer(HierarchicalTransformer):
-    """:class:`HierarchicalTransformer` by the arguments of version 0.1; deprecated.
+    """Deprecated: :class:`HierarchicalTransformer` with the arguments of version 0.1.
 
     Args:
         embed_dims (Sequence[int]): Width of each stage.
@@ -53,7 +53,7 @@ class PyramidTransformer(HierarchicalTransformer):
         mlp_ratios (Sequence[float]): Hidden width of each stage's MLP over its width.
         attentions (Sequence[dict | Sequence[dict]]): Attention layer of each stage, or of each of
             its blocks.
-        position_size (int, optional): Image side of learned position tables, one per stage.
+        position_size (int, optional): Image side of learned position embeddings, one per stage.
         **kwargs: See :class:`HierarchicalTransformer`; also ``overlap`` and a boolean
             ``stage_norm``.
     """

@@ -20,24 +20,22 @@ PHI_OPTIONS = ('phi_type', 'phi_kernel', 'phi_ratio', 'eca_kernel')
 class SkipAtViT(VisionTransformer):
     """Vision Transformer that skips attention in some blocks (Venkataramanan et al., ICLR 2024).
 
-    A skipped block has neither LayerNorm nor attention: Φ maps the attention output of the block
-    before it, skipped or not, to an estimate of its own. Every block that attends starts a new
-    chain.
+    A skipped block has neither the first LayerNorm nor attention: Φ estimates its attention output
+    from that of the previous block, skipped or not.
 
     Args:
         arch (str | dict): See :class:`VisionTransformer`.
-        skip_layers (Collection[int], optional): Blocks to skip, counted from 0; runs may start
-            anywhere but at block 0. By default the middle half, ``depth // 4`` up to
-            ``3 * depth // 4``: 3 to 8 of 12 as published, and our choice for other depths. ``()``
-            is the plain ViT.
-        init (str): Linear layers of the blocks: ``'vit'`` is DeiT's truncated normal;
-            ``'official'`` is PyTorch's default, with which the authors' models were trained.
+        skip_layers (Collection[int], optional): Indices of the blocks to skip, from 0; not block 0.
+            By default ``depth // 4`` to ``3 * depth // 4 - 1``: 3 to 8 of 12 as published, and our
+            choice for other depths. ``()`` is the plain ViT.
+        init (str): Initialisation of the blocks' linear layers: ``'vit'`` is DeiT's truncated
+            normal; ``'official'`` is PyTorch's default, as in the authors' code.
         **kwargs: See :class:`VisionTransformer`; ``attention`` gives options of the skipped
             blocks' :class:`~mmeffvit.layers.SkipAttention`.
 
     Raises:
-        ValueError: If ``skip_layers`` are not blocks, or block 0 is one of them; or ``init`` is
-            neither.
+        ValueError: If ``skip_layers`` contains block 0 or an index that does not exist, or ``init``
+            is not one of the allowed values.
     """
 
     zoo = zoo_of('skipat', VIT_ARCHS)
@@ -61,7 +59,7 @@ class SkipAtViT(VisionTransformer):
                     module.reset_parameters()
 
     def default_attentions(self, arch: dict, attention: dict) -> list[dict]:
-        """Softmax attention, and Φ in skipped blocks."""
+        """Return softmax attention, and Φ for skipped blocks."""
         depth, skipped = arch['depth'], self.skip_layers
         if skipped is None:
             skipped = range(depth // 4, 3 * depth // 4)
@@ -73,19 +71,19 @@ class SkipAtViT(VisionTransformer):
 class SkipAtPVT(PVT):
     """Pyramid Vision Transformer that skips attention in some blocks of each stage.
 
-    A chain of Φ never crosses a stage. The paper names PVT as a host but not the blocks: where to
-    skip and how wide Φ is (``phi_ratio=1``; at 2, as in ViT, Φ would cost more than spatial
-    reduction attention at 224 pixels) are our choice.
+    The first block of every stage attends. The paper applies SkipAt to PVT but does not say to
+    which blocks: these and the width of Φ are our choice (``phi_ratio=1``; with 2, as in ViT, Φ
+    would cost more than spatial-reduction attention at 224 pixels).
 
     Args:
         arch (str | dict): See :class:`PVT`.
-        skip_layers (Sequence[Collection[int]], optional): Per stage, blocks to skip, counted from
-            0. By default from ``max(1, depth // 4)`` up to ``3 * depth // 4``: none of two blocks.
+        skip_layers (Sequence[Collection[int]], optional): Indices of the blocks to skip per stage,
+            from 0. By default ``max(1, depth // 4)`` to ``3 * depth // 4 - 1``; none of two blocks.
         **kwargs: See :class:`PVT`; ``attention`` gives options of the skipped blocks'
             :class:`~mmeffvit.layers.SkipAttention`.
 
     Raises:
-        ValueError: If ``skip_layers`` are not blocks, or block 0 of a stage is one of them.
+        ValueError: If ``skip_layers`` contains block 0 of a stage or an index that does not exist.
     """
 
     zoo = zoo_of('skipat_pvt', PVT_ARCHS)
@@ -101,7 +99,7 @@ class SkipAtPVT(PVT):
         super().__init__(arch, **adopt_options(kwargs, *PHI_OPTIONS))
 
     def default_attentions(self, arch: dict, attention: dict) -> list[list[dict]]:
-        """Spatial-reduction attention, and Φ in skipped blocks."""
+        """Return spatial-reduction attention, and Φ for skipped blocks."""
         depths, skipped = arch['depths'], self.skip_layers
         if skipped is None:
             skipped = [range(max(1, depth // 4), 3 * depth // 4) for depth in depths]
@@ -111,7 +109,7 @@ class SkipAtPVT(PVT):
 
 
 def _with_skipped(attentions: list[dict], skip_layers: Collection[int], phi: dict) -> list[dict]:
-    """One config per block."""
+    """Return one config per block, that of Φ for skipped ones."""
     depth = len(attentions)
     wrong = [i for i in skip_layers if not 0 <= i < depth]
     if wrong:

@@ -1,6 +1,6 @@
-"""Slide-Transformers: Slide attention in the first stages of Swin, PVT, PVT v2 and CSWin.
+"""Slide-Transformer (Pan et al., CVPR 2023): Swin, PVT, PVT v2 and CSWin with Slide attention.
 
-With ``num_slide_stages=0`` each is its baseline, in the same code.
+``num_slide_stages=0`` gives the baselines.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .swin import SWIN_ARCHS, SwinTransformer
 
 
 class SlideFirst(HierarchicalTransformer):
-    """Mixin: Slide attention in the first stages, the baseline's own attention in the others.
+    """Mixin that replaces the attention of the first stages by Slide attention.
 
     Args:
         *args: See the baseline.
-        num_slide_stages (int, optional): Stages with Slide attention in all their blocks; the first
-            two by default.
+        num_slide_stages (int, optional): Number of stages, from the first, whose blocks have Slide
+            attention; 2 by default.
         **kwargs: See the baseline; ``attention`` gives options of
             :class:`~mmeffvit.layers.SlideAttention`.
 
     Raises:
-        ValueError: If there are fewer stages.
+        ValueError: If ``num_slide_stages`` exceeds the number of stages.
     """
 
     attention_options = ('num_slide_stages',)
@@ -39,7 +39,7 @@ class SlideFirst(HierarchicalTransformer):
         super().__init__(*args, **kwargs)
 
     def default_attentions(self, arch: dict, attention: dict) -> list[AttentionConfig]:
-        """Slide attention, then the baseline's."""
+        """Return Slide attention for the first stages, then the attention of the baseline."""
         baseline = super().default_attentions(arch, {})
         count = 2 if self.num_slide_stages is None else self.num_slide_stages
         if not 0 <= count <= len(baseline):
@@ -52,9 +52,9 @@ class SlideFirst(HierarchicalTransformer):
 class SlideSwin(SlideFirst, SwinTransformer):
     """Slide-Swin (Pan et al., CVPR 2023).
 
-    The authors' files ask for windows of 56 pixels, which makes the late stages' attention global
-    at 224; their published FLOPs are those of 7, the default here. For the former, give
-    ``window_size=(7, 7, 14, 7)``. ``'large'`` is ours.
+    The authors' configs set windows of 56, with which attention in the late stages is global at 224
+    pixels; their published FLOPs are those of 7, the default here. ``window_size=(7, 7, 14, 7)``
+    is equivalent to their configs. ``'large'`` is ours.
 
     See :class:`SlideFirst` and :class:`SwinTransformer` for the arguments.
     """
@@ -67,8 +67,8 @@ class SlideSwin(SlideFirst, SwinTransformer):
 class SlidePVT(SlideFirst, PVT):
     """Slide-PVT (Pan et al., CVPR 2023).
 
-    The authors' code has no such model. This composition (3x3 windows in all blocks of stages 1 and
-    2) has their published parameters and FLOPs.
+    Not part of the authors' code. With 3x3 windows in all blocks of stages 1 and 2, as here,
+    parameters and FLOPs are those published.
 
     See :class:`SlideFirst` and :class:`PVT` for the arguments.
     """
@@ -88,10 +88,10 @@ class SlidePVTv2(SlideFirst, PVTv2):
 
 @MODELS.register_module()
 class SlideCSwin(SlideFirst, CSWinTransformer):
-    """Slide-CSwin (Pan et al., CVPR 2023), inferred: which blocks the authors replaced is unknown.
+    """Slide-CSwin (Pan et al., CVPR 2023), inferred, as the replaced blocks were not published.
 
-    As in their other models, all blocks of the first two stages; parameters and FLOPs are then
-    within 1 % of those published.
+    As in the other models, all blocks of the first two stages have Slide attention; parameters and
+    FLOPs are then within 1 % of those published.
 
     See :class:`SlideFirst` and :class:`CSWinTransformer` for the arguments.
     """

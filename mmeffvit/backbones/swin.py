@@ -22,14 +22,15 @@ SWIN_ARCHS = {
 
 @MODELS.register_module()
 class SwinTransformer(HierarchicalTransformer):
-    """Swin Transformer (Liu et al., ICCV 2021); each output has its own norm.
+    """Swin Transformer (Liu et al., ICCV 2021), with a LayerNorm per output.
 
     Args:
         arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, or a dict as of
             :class:`HierarchicalTransformer`.
         window_size (int | Sequence[int], optional): Side of the windows, or one per stage; 7 by
             default.
-        position_size (int, optional): Image side of a position table after the stem; None for none.
+        position_size (int, optional): Image side of a position embedding after the stem; None for
+            no embedding.
         norm_eps (float): Epsilon of all norms.
         **kwargs: See :class:`HierarchicalTransformer`; ``attention`` gives options of
             :class:`~mmeffvit.layers.WindowAttention`.
@@ -66,7 +67,7 @@ class SwinTransformer(HierarchicalTransformer):
         super().__init__(arch, norm_eps=norm_eps, **{**parts, **kwargs})
 
     def default_attentions(self, arch: dict, attention: dict) -> list[AttentionConfig]:
-        """Regular and shifted windows in turn."""
+        """Return window attention, with shifted windows in every second block."""
         depths, sizes = arch['depths'], self.window_size or 7
         sizes = [sizes] * len(depths) if isinstance(sizes, int) else sizes
         if len(sizes) != len(depths):

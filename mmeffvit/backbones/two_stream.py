@@ -15,7 +15,7 @@ OUT_TYPES = ('featmap', 'raw')
 
 
 class TwoStreamTransformer(Backbone):
-    """Host of networks in which image tokens and a few global tokens travel together.
+    """Vision transformer with image tokens and a few global tokens, updated by every block.
 
     ::
 
@@ -30,8 +30,8 @@ class TwoStreamTransformer(Backbone):
         num_tokens (int): Number T of global tokens; 0 for none.
         in_channels (int): Channels of the image.
         norm_eps (float): Epsilon of the output norms.
-        out_type (str): ``'featmap'``: maps, each with a norm of its own; ``'raw'``: the last
-            stage's tokens for a classifier, global ones first, ``(B, T + H*W, C)``.
+        out_type (str): ``'featmap'``: maps, each with its own norm; ``'raw'``: the tokens of the
+            last stage for a classifier, global ones first, ``(B, T + H*W, C)``.
         out_indices (int | Sequence[int], optional): Stages to output; by default all, or with
             ``'raw'`` the last. Stages after the last of them are not built.
         frozen_stages (int): -1 nothing, 0 the stem and the learned tokens, ``n`` also the first
@@ -42,7 +42,8 @@ class TwoStreamTransformer(Backbone):
         pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
 
     Raises:
-        ValueError: If ``out_type`` has no meaning, or ``'raw'`` is asked of an earlier stage.
+        ValueError: If ``out_type`` is not one of the allowed values, or ``'raw'`` is combined with
+            an earlier stage.
 
     Source: LightViT (arXiv 2207.05557), DualToken-ViT (arXiv 2309.12424).
     """
@@ -80,8 +81,8 @@ class TwoStreamTransformer(Backbone):
         )
         if out_type == 'raw' and self.out_indices != (num_stages - 1,):
             raise ValueError(
-                f"out_type='raw' has out_indices={out_indices}; only the last stage's tokens are "
-                'normed together, leave out_indices away.'
+                f"out_type='raw' supports only the last stage, not out_indices={out_indices}; "
+                'omit out_indices.'
             )
         self.out_type = out_type
 
@@ -127,21 +128,21 @@ class TwoStreamTransformer(Backbone):
         return norm(x if g is None else torch.cat([g, x], dim=1))
 
     def stem_modules(self) -> Sequence[nn.Module | nn.Parameter]:
-        """The stem and the learned tokens."""
+        """Return the stem and the learned global tokens."""
         return [self.stem] if self.global_token is None else [self.stem, self.global_token]
 
     def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
-        """Each stage with the merge before it and its output norm."""
+        """Return each stage, which includes its patch merging, with its output norm."""
         norms = {i: [getattr(self, name)] for i, name in self._norm_names.items()}
         return [[stage, *norms.get(i, [])] for i, stage in enumerate(self.stages)]
 
     def blocks_per_stage(self) -> list[int]:
-        """Number of blocks of each stage that is built."""
+        """Return the number of blocks of each stage that is built."""
         return [len(stage.blocks) for stage in self.stages]
 
 
 class TwoStreamStage(nn.Module):
-    """Merge, then blocks, on both streams.
+    """Stage of :class:`TwoStreamTransformer`: patch merging, then blocks.
 
     Args:
         blocks (Sequence[nn.Module]): ``block(x, g, grid) -> (x, g)``.
@@ -156,7 +157,16 @@ class TwoStreamStage(nn.Module):
     def forward(
         self, x: Tensor, g: Tensor | None, grid: Grid
     ) -> tuple[Tensor, Tensor | None, Grid]:
-        """Image tokens ``(B, H*W, C)``, global tokens ``(B, T, C)`` and grid to those after it."""
+        """Apply the stage.
+
+        Args:
+            x (Tensor): Image tokens ``(B, H*W, C)``.
+            g (Tensor, optional): Global tokens ``(B, T, C)``.
+            grid (tuple[int, int]): ``(H, W)``.
+
+        Returns:
+            tuple: Image tokens ``(B, H'*W', C')``, global tokens ``(B, T, C')`` and the grid.
+        """
         if self.merge is not None:
             x, g, grid = self.merge(x, g, grid)
         for block in self.blocks:

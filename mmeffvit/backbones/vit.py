@@ -33,27 +33,28 @@ OUT_TYPES = ('featmap', 'cls_token', 'avg_featmap')
 
 @MODELS.register_module()
 class VisionTransformer(Backbone):
-    """Plain Vision Transformer of one resolution, with any attention in any block.
+    """Vision Transformer with configurable attention per block.
 
-    Class token and registers precede the grid in the token sequence: ``N = E + H*W``.
+    The E extra tokens, class token and registers, come first in the sequence: ``N = E + H*W``.
 
     Args:
         arch (str | dict): ``'tiny'``, ``'small'``, ``'base'``, ``'large'``, or a dict of
             ``embed_dims``, ``depth``, ``num_heads`` and, optionally, ``mlp_ratio`` (4).
         attention (dict, optional): Options of :class:`~mmeffvit.layers.SoftmaxAttention`; with a
-            ``type``, another layer in its place.
+            ``type``, the config of another layer that replaces it.
         attentions (dict | Sequence[dict], optional): Attention layer: one config for all blocks, or
-            one per block. Width, heads, ``qkv_bias`` are filled in.
-        img_size (int | tuple[int, int]): Image ``(H, W)`` of the position table; it is resized to
-            the grid of every input.
+            one per block. Width, number of heads and ``qkv_bias`` are filled in.
+        img_size (int | tuple[int, int]): Image ``(H, W)`` of the position embedding, which is
+            interpolated to the grid of every input.
         patch_size (int): Side of a patch in pixels. Images are padded by zeros at the bottom and
             right to whole patches.
         in_channels (int): Channels of the image.
-        with_cls_token (bool): Class token, with its own row in the position table.
-        num_registers (int): Learned tokens after the class token, without position.
+        with_cls_token (bool): Whether there is a class token, which has a position embedding too.
+        num_registers (int): Number of register tokens after the class token, without position
+            embedding.
         out_type (str): ``'featmap'``: maps; ``'cls_token'`` and ``'avg_featmap'``: vectors
             ``(B, C)`` for classifiers.
-        final_norm (bool): LayerNorm on the last block's output.
+        final_norm (bool): Whether a LayerNorm follows the last block.
         qkv_bias (bool): Biases of the query, key and value projections.
         drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
         norm_eps (float): Epsilon of all norms.
@@ -66,8 +67,8 @@ class VisionTransformer(Backbone):
         pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
 
     Raises:
-        ValueError: If ``out_type`` is unknown or asks for a class token that is not there, or both
-            ``attention`` and ``attentions`` are given.
+        ValueError: If ``out_type`` is not one of the allowed values or needs a class token that
+            does not exist, or both ``attention`` and ``attentions`` are given.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021); initialisation as in
     DeiT. Registers: Darcet et al., "Vision Transformers Need Registers" (ICLR 2024).
@@ -117,7 +118,7 @@ class VisionTransformer(Backbone):
         self.num_extra_tokens = int(with_cls_token) + num_registers
 
         self.patch_embed = PatchEmbed(in_channels, embed_dims, patch_size, patch_size, norm=False)
-        self.patch_embed.proj.reset_parameters()  # DeiT keeps PyTorch's initialisation here
+        self.patch_embed.proj.reset_parameters()  # as in DeiT
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         table_grid = (-(-height // patch_size), -(-width // patch_size))
         self.position = PositionEmbedding(
@@ -163,7 +164,7 @@ class VisionTransformer(Backbone):
         return tuple(self._output(out, grid) for out in outs)
 
     def _embed(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Add positions, and put the class token and the registers in front."""
+        """Add the position embedding and prepend the class token and the registers."""
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         x = self.position(x, grid)
@@ -180,26 +181,26 @@ class VisionTransformer(Backbone):
         return patches.mean(1) if self.out_type == 'avg_featmap' else tokens_to_map(patches, grid)
 
     def stem_modules(self) -> Sequence[nn.Module | nn.Parameter]:
-        """Patch embedding, position table, class token and registers."""
+        """Return the patch embedding, position embedding, class token and registers."""
         tokens = [token for token in (self.cls_token, self.registers) if token is not None]
         return [self.patch_embed, self.position, *tokens]
 
     def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
-        """Each block is a stage; the final norm belongs to the last."""
+        """Return each block as a stage; the final norm belongs to the last."""
         stages = [[block] for block in self.blocks]
         stages[-1].append(self.norm)
         return stages
 
     def default_attentions(self, arch: dict, attention: dict) -> list[dict]:
-        """Softmax attention in every block."""
+        """Return softmax attention for every block."""
         return [with_options(dict(type=SoftmaxAttention), attention)] * arch['depth']
 
     def blocks_per_stage(self) -> list[int]:
-        """Number of blocks that are built."""
+        """Return the number of blocks that are built."""
         return [len(self.blocks)]
 
     def is_left_out(self, name: str) -> bool:
-        """Whether a parameter belongs to what ``out_indices`` leaves out."""
+        """Return whether a parameter belongs to a layer that is not built for ``out_indices``."""
         ended = len(self.blocks) == self.depth
         return super().is_left_out(name) or (not ended and name.startswith('norm.'))
 

@@ -330,7 +330,7 @@ def test_half_precision():
         (dict(global_tokens='learned'), "global_tokens='learned' must be one of"),
         (dict(global_tokens='normal', token_size=0), 'leaves no global tokens'),
         (dict(out_type='cls_token'), "out_type='cls_token' must be one of"),
-        (dict(out_type='raw', out_indices=(0, 2)), 'leave out_indices away'),
+        (dict(out_type='raw', out_indices=(0, 2)), 'omit out_indices'),
         (dict(with_cp='tail'), "with_cp='tail' must be one of"),
     ],
 )

@@ -293,7 +293,7 @@ def test_attentions_beside_options_of_the_own_layer(build, option):
 
 
 def test_a_host_without_attention():
-    with pytest.raises(ValueError, match='has no attention of its own'):
+    with pytest.raises(ValueError, match='has no default attention'):
         HierarchicalTransformer(TINY)
 
 

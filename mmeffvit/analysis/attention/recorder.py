@@ -161,7 +161,7 @@ def _explain_call(call: LayerCall, query: AttentionQuery) -> LayerExplanation:
         note = f'no explanation is registered for {type(call.layer).__name__}'
         return LayerExplanation(call.name, [], note)
     maps = explain(call.layer, *call.args, query=query, **call.kwargs)
-    note = '' if maps else 'no attention of its own, an earlier one is reused'
+    note = '' if maps else 'reuses the attention of an earlier layer'
     return LayerExplanation(call.name, maps, note)
 
 

@@ -102,7 +102,7 @@ def test_a_skipped_run_has_no_maps_and_one_line():
     sheet = draw_sheet(np.zeros((*SIZE, 3), np.uint8), explanations, SIZE)
     texts = [text.get_text() for axes in sheet.axes for text in axes.texts]
     assert len(sheet.axes) == 5
-    assert texts[0].startswith('blocks.1.attn to blocks.2.attn: no attention of its own')
+    assert texts[0].startswith('blocks.1.attn to blocks.2.attn: reuses the attention')
 
 
 def test_backbones_that_cannot_be_explained():
