@@ -33,7 +33,7 @@ def test_every_task(monkeypatch, capsys, model, modules):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (['no.py'], 'There is no config at no.py'),
+        (['no.py'], 'no.py does not exist: give the path of a config'),
         (['quadtree_b9'], "no model 'quadtree_b9' (quadtree_b"),
         (['quadtree_b0', '--shape', 5], '--shape [5] must be H W or T H W'),
         (['quadtree_b0', '--shape', 7, 64, 64], 'takes images'),
