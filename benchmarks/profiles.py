@@ -49,7 +49,7 @@ def profile_forward(model: nn.Module, inputs: Tensor) -> Counter[str]:
         for _ in range(WARM_UP):
             test_time_forward(model, inputs)
         activities = [torch.profiler.ProfilerActivity.CPU]
-        with torch.profiler.profile(activities=activities) as profile:
+        with torch.profiler.profile(activities=activities, acc_events=True) as profile:
             test_time_forward(model, inputs)
     seconds: Counter[str] = Counter()
     for event in profile.key_averages():

@@ -65,7 +65,8 @@ def plot_training(
     right.set(xlabel='epoch', ylabel='validation', ylim=(0, 1))
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        axes.legend()
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
     figure.suptitle(title)
     with atomic(out) as partial:
         figure.savefig(partial, dpi=110)

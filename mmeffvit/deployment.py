@@ -72,7 +72,8 @@ def exportable(model: nn.Module, scope: str | None = None) -> Exportable:
         backbone.switch_to_deploy()
     if scope == 'mmseg':
         _open_upsampling(model)
-    return Exportable(model, _PARTS[scope] if scope else lambda model, images: model(images))
+    run = _PARTS[scope] if scope else lambda model, images: model(images)
+    return Exportable(model, run).eval()
 
 
 def _open_upsampling(model: nn.Module) -> None:

@@ -63,7 +63,7 @@ def _naive_block(block, few, many, pre, normalise):
     return few, many + block.scale_mlp(block.mlp.fc2(F.gelu(block.mlp.fc1(block.norm(many)))))
 
 
-@pytest.mark.parametrize('values', itertools.product(*OPTIONS.values()), ids=str)
+@pytest.mark.parametrize('values', list(itertools.product(*OPTIONS.values())), ids=str)
 def test_block_equals_the_algorithms(values):
     options = dict(zip(OPTIONS, values))
     torch.manual_seed(0)

@@ -17,7 +17,7 @@ def _tokens(grid, batch=2) -> torch.Tensor:
     return torch.randn(batch, grid[0] * grid[1], 8, dtype=torch.float64)
 
 
-@pytest.mark.parametrize('kind, levels', itertools.product('AB', (1, 2, 4)))
+@pytest.mark.parametrize('kind, levels', list(itertools.product('AB', (1, 2, 4))))
 @pytest.mark.parametrize('grid', [(8, 16), (7, 9), (1, 5), (1, 1)])
 def test_any_grid(kind, levels, grid):
     layer, x = _layer(kind=kind, levels=levels), _tokens(grid).requires_grad_()

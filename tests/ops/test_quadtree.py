@@ -29,7 +29,9 @@ def _problem(
 
 
 @pytest.mark.parametrize('chunk_bytes', [1, 1 << 20])
-@pytest.mark.parametrize('kind, topk, masked', itertools.product(KINDS, (0, 4, 99), (False, True)))
+@pytest.mark.parametrize(
+    'kind, topk, masked', list(itertools.product(KINDS, (0, 4, 99), (False, True)))
+)
 def test_fast_path_equals_reference(monkeypatch, kind, topk, masked, chunk_bytes):
     monkeypatch.setattr(cpu, 'CHUNK_BYTES', chunk_bytes)
     monkeypatch.setattr(cpu, '_MIN_CHUNK', 5)
