@@ -53,7 +53,7 @@ def check_gradients(model: torch.nn.Module, outs: list[torch.Tensor]) -> None:
 
 @pytest.mark.parametrize(
     'name',
-    [pytest.param(n, marks=pytest.mark.slow if n.endswith('large') else ()) for n in list_models()],
+    [pytest.param(n, marks=pytest.mark.slow if n.endswith('_l') else ()) for n in list_models()],
 )
 def test_every_model_keeps_the_contract_and_trains(name):
     torch.manual_seed(0)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
@@ -34,7 +35,7 @@ class OptionsAction(DictAction):
         try:
             super().__call__(parser, namespace, values, option_string)
         except (ValueError, AssertionError):
-            text = ' '.join(values)
+            text = ' '.join(map(str, values or ()))
             parser.error(f'{option_string} takes key=value pairs with balanced brackets: {text}')
 
 
@@ -113,7 +114,7 @@ def process_group(cfg: Config) -> Iterator[None]:
             )
         if cfg.launcher == 'pytorch' and get_device() == 'cpu':
             distributed.init_process_group('gloo')
-            wrapper = dict(
+            wrapper: dict[str, Any] = dict(
                 type='MMDistributedDataParallel',
                 broadcast_buffers=False,
                 find_unused_parameters=cfg.get('find_unused_parameters', False),
@@ -137,7 +138,7 @@ def build_runner(cfg: Config, notes: Sequence[str] = ()) -> Runner:
             hundreds of lines of environment and config.
     """
     if 'runner_type' in cfg:
-        return RUNNERS.build(cfg)
+        return RUNNERS.build(cast(dict, cfg))
 
     class NotedRunner(Runner):
         def _log_env(self, env_cfg: dict) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from mmengine.dist import all_reduce, is_distributed, is_main_process
@@ -60,7 +60,7 @@ class CheckpointHook(_CheckpointHook):
             self.keep_ckpt_ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
         name = self.filename_tmpl.format(step)
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        self.last_ckpt = str(self.file_backend.join_path(self.out_dir, name))
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
         runner.save_checkpoint(
             self.out_dir,
@@ -77,7 +77,8 @@ class CheckpointHook(_CheckpointHook):
             return
         write_text(Path(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
         for old in outdated:
-            self._remove(self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+            name = self.filename_tmpl.format(old)
+            self._remove(str(self.file_backend.join_path(self.out_dir, name)))
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not _is_finite(runner.model):
@@ -104,7 +105,7 @@ class CheckpointHook(_CheckpointHook):
         if self.file_backend.isfile(path):
             self.file_backend.remove(path)
         elif self.file_backend.isdir(path):  # sharded
-            self.file_backend.rmtree(path)
+            cast(Any, self.file_backend).rmtree(path)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Save gradients that wait for the optimizer step."""
@@ -208,7 +209,7 @@ class FiniteLossHook(Hook):
 
 def _is_between_steps(runner: Runner) -> bool:
     """Whether gradients of earlier iterations wait for an optimizer step."""
-    wrapper = getattr(runner, 'optim_wrapper', None)
+    wrapper: Any = getattr(runner, 'optim_wrapper', None)
     if getattr(wrapper, '_accumulative_counts', 1) == 1:
         return False
     return not wrapper.should_update()
@@ -224,4 +225,4 @@ def _is_finite(model: nn.Module) -> bool:
 
 
 def _bare(model: nn.Module) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
+    return cast(nn.Module, model.module) if is_model_wrapper(model) else model

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from torch import Tensor, nn
 
 from ..ops.layout import Grid
 from ..registry import MODELS
 from .common import DropPath, RecomputingBlock, build_layer_scale
+from .mlp import ConvMlp
 
 
 class ReusesAttention:
@@ -58,7 +59,7 @@ class TransformerBlock(RecomputingBlock):
     ) -> None:
         super().__init__(with_cp)
         if with_cp == 'mlp_tail':
-            if not hasattr(mlp, 'checkpoint_tail'):
+            if not isinstance(mlp, ConvMlp):
                 raise ValueError(
                     f"with_cp='mlp_tail' needs an MLP with a convolution, ConvMlp, instead of "
                     f"{type(mlp).__name__}; use 'mlp' or 'all'."
@@ -114,12 +115,12 @@ class TransformerBlock(RecomputingBlock):
 
 
 def run_blocks(
-    blocks: Sequence[nn.Module], x: Tensor, grid: Grid, indices: Iterable[int] = (-1,)
+    blocks: nn.ModuleList, x: Tensor, grid: Grid, indices: Iterable[int] = (-1,)
 ) -> list[Tensor]:
     """Apply blocks one after another, and pass attention outputs to blocks that reuse them.
 
     Args:
-        blocks (Sequence[nn.Module]): Blocks, ``block(x, grid) -> x``; only a
+        blocks (nn.ModuleList): Blocks, ``block(x, grid) -> x``; only a
             :class:`TransformerBlock` can reuse an attention output or return one.
         x (Tensor): Tokens ``(B, N, C)``.
         grid (tuple[int, int]): Their grid ``(H, W)``.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -55,7 +57,7 @@ class CrossShapedWindowAttention(BaseModule):
         """Apply attention in both directions to tokens ``(B, H*W, C)`` on the grid ``(H, W)``."""
         qkv = self.project(x, grid)
         out = [
-            self._attend(qkv[:, :, :, :, i], conv, grid, self.stripe_size(grid, i))
+            self._attend(qkv[:, :, :, :, i], cast(nn.Conv2d, conv), grid, self.stripe_size(grid, i))
             for i, conv in enumerate(self.lepe)
         ]
         return self.proj(torch.cat(out, -1).flatten(1, 2))

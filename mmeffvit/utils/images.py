@@ -83,13 +83,13 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     try:
         done, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 95])
     except cv2.error:
-        done = False
-    if not done:
+        done, data = False, None
+    if not done or data is None:
         shape = 'x'.join(map(str, image.shape))
         raise ValueError(f'{path} cannot hold {shape} {image.dtype}; write PNG.')
     # OpenCV's own writer does not notice a full disk.
     with atomic(path) as partial:
-        partial.write_bytes(data)
+        partial.write_bytes(data.tobytes())
 
 
 def list_images(folder: str | Path) -> list[Path]:

@@ -130,7 +130,7 @@ def test_slide_starts_as_local_attention_with_the_baseline_projections(family):
                     rest = theirs + rest.removeprefix(ours)
                     break
             public[rest.replace('mlp.dwconv', 'mlp.dwconv.dwconv')] = value
-    result = convert(public, f'{family}-to-slide')
+    result = convert(public, f'{family}_to_slide')
     assert result.is_exact
     assert {reason for key, reason in result.dropped if 'attn.' in key} >= {
         'Slide attention has no such part'

@@ -99,7 +99,7 @@ class SIDDMedium(BaseDataset):
         """List ``noisy_path`` and ``clean_path``."""
         return [
             dict(noisy_path=str(noisy), clean_path=str(clean))
-            for noisy, clean in sidd_pairs(Path(self.data_root))
+            for noisy, clean in sidd_pairs(Path(self.data_root or ''))
         ]
 
 
@@ -204,7 +204,7 @@ class ClipFolder(BaseDataset):
             raise ValueError(f'{folder} holds no folder of frames; set data_root and data_prefix.')
         return clips
 
-    def _frames(self, clip: str) -> list[tuple[Path | None, Path]]:
+    def _frames(self, clip: str) -> Sequence[tuple[Path | None, Path]]:
         clean = Path(self.data_prefix['clean']) / clip
         if 'noisy' in self.data_prefix:
             return match_pairs(Path(self.data_prefix['noisy']) / clip, clean)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 from mmengine.structures import BaseDataElement
+from torch import Tensor
 
 from ...utils.images import PEAKS
 
@@ -15,6 +16,9 @@ class RestorationSample(BaseDataElement):
         gt_img (Tensor): Clean image ``(3, H, W)`` or clip ``(3, T, H, W)``.
         pred_img (Tensor): The model's prediction, of the same shape, clamped to [0, 1].
     """
+
+    gt_img: Tensor
+    pred_img: Tensor
 
 
 def to_unit(image: np.ndarray) -> np.ndarray:

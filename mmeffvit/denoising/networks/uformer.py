@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -185,14 +185,14 @@ class Uformer(BaseModule):
         divisor = self.size_divisor
         if self.pad_mode == 'reflect':
             return pad_to_multiples(x, divisor), 0, 0
-        side = divide_up(torch.sym_max(H, W), divisor) * divisor
+        side = divide_up(cast(int, torch.sym_max(H, W)), divisor) * divisor
         top, left = (side - H) // 2, (side - W) // 2
         return F.pad(x, (left, side - W - left, top, side - H - top)), top, left
 
     def _features(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         skips: list[Skip] = []
-        for blocks, down in zip(self.encoder, self.downs):
+        for blocks, down in zip(cast(Iterable[nn.ModuleList], self.encoder), self.downs):
             tokens, grid = map_to_tokens(x), tuple(x.shape[-2:])
             attentions = []
             for block in blocks:
@@ -206,7 +206,7 @@ class Uformer(BaseModule):
         tokens, grid = map_to_tokens(x), tuple(x.shape[-2:])
         for block in self.bottleneck:
             tokens = block(tokens, grid)
-        for blocks, up in zip(self.decoder, self.ups):
+        for blocks, up in zip(cast(Iterable[nn.ModuleList], self.decoder), self.ups):
             skip, sources = skips.pop()
             x = torch.cat([up(tokens_to_map(tokens, grid)), skip], 1)
             tokens, grid = map_to_tokens(x), tuple(x.shape[-2:])

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -128,14 +128,14 @@ class GlobalBlock(nn.Module):
 
     def _window(self, shape: Sequence[int]) -> Window:
         if self.window is None:
-            return tuple(shape)
+            return cast(Window, tuple(shape))
         window = tuple(min(size, side) for size, side in zip(self.window, shape))
         if any(side % size for size, side in zip(window, shape)):
             raise ValueError(
                 f'window={self.window} does not divide a grid of {tuple(shape)}; choose the frames '
                 'of the window among the divisors of the number of frames.'
             )
-        return window
+        return cast(Window, window)
 
 
 @MODELS.register_module()
@@ -239,7 +239,7 @@ class UniFormerUNet(BaseModule):
         H, W = x.shape[-2:]
         y = self.stem(pad_to_multiples(x, self.size_divisor))
         skips, sources = [], []
-        for scale, blocks in enumerate(self.encoder):
+        for scale, blocks in enumerate(cast(Iterable[nn.ModuleList], self.encoder)):
             if scale:
                 skips.append(y)
                 y = self.downs[scale - 1](y)
@@ -256,7 +256,7 @@ class UniFormerUNet(BaseModule):
                 y = torch.cat([self.ups[scale](y), skips.pop()], 1)
                 y = self.fuses[scale](y)
             kept = sources.pop()[::-1]
-            for block in self.decoder[scale]:
+            for block in cast(nn.ModuleList, self.decoder[scale]):
                 if isinstance(block, GlobalBlock):
                     y, _ = block(y, kept.pop())
                 else:

@@ -30,7 +30,8 @@ class Denoiser:
     """
 
     def __init__(self, model: Restorer, device: str | torch.device = 'cpu') -> None:
-        self.model = model.eval().to(device)
+        self.model = model
+        self.model.eval().to(device)
         self.device = torch.device(device)
 
     @classmethod

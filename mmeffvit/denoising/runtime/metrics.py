@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -48,7 +49,9 @@ def ssim(image: np.ndarray, target: np.ndarray, kind: str = 'volume') -> float:
 
     if kind not in SSIM_KINDS:
         raise ValueError(f'ssim={kind!r} must be one of {SSIM_KINDS}.')
-    options = dict(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0)
+    options: dict[str, Any] = dict(
+        gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1.0
+    )
     image, target = _double(image), _double(target)
     if kind == 'channel':
         if min(image.shape[:2]) < 11:
@@ -56,10 +59,10 @@ def ssim(image: np.ndarray, target: np.ndarray, kind: str = 'volume') -> float:
                 f'An image of {image.shape[:2]} is smaller than the 11x11 window; use '
                 "ssim='volume'."
             )
-        return float(structural_similarity(target, image, channel_axis=2, **options))
+        return float(cast(float, structural_similarity(target, image, channel_axis=2, **options)))
     # scikit-image leaves out a border of 5; it is given one, so that the whole map remains.
     image, target = (np.pad(array, 5, mode='edge') for array in (image, target))
-    return float(structural_similarity(target, image, **options))
+    return float(cast(float, structural_similarity(target, image, **options)))
 
 
 @METRICS.register_module()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from mmengine.logging import MessageHub
@@ -34,7 +35,7 @@ class RestorationPreprocessor(BaseDataPreprocessor):
         Raises:
             ValueError: If sizes differ in training.
         """
-        data = self.cast_data(data)
+        data = cast(dict, self.cast_data(data))
         inputs = data['inputs']
         sizes = {tuple(image.shape) for image in inputs}
         if len(sizes) == 1:
@@ -68,7 +69,8 @@ class MixUp:
         B = len(noisy)
         share = self.blend.sample((B,)).to(noisy).view(-1, *(1,) * (noisy.ndim - 1))
         other = torch.randperm(B, device=noisy.device)
-        return tuple(share * x + (1 - share) * x[other] for x in (noisy, clean))
+        noisy, clean = (share * x + (1 - share) * x[other] for x in (noisy, clean))
+        return noisy, clean
 
 
 @MODELS.register_module()
@@ -87,6 +89,8 @@ class Restorer(BaseModel):
         data_preprocessor (dict, optional): :class:`RestorationPreprocessor` by default.
         init_cfg (dict, optional): mmengine initialisation.
     """
+
+    backbone: Any
 
     def __init__(
         self,
@@ -126,9 +130,9 @@ class Restorer(BaseModel):
         if mode == 'tensor':
             return self.backbone(inputs)
         if mode == 'loss':
-            clean = torch.stack([sample.gt_img for sample in data_samples])
+            clean = torch.stack([sample.gt_img for sample in data_samples or ()])
             if self.mixup is not None:
-                inputs, clean = self.mixup(inputs, clean)
+                inputs, clean = self.mixup(cast(Tensor, inputs), clean)
             return dict(loss=self.loss(self.backbone(inputs), clean))
         if mode != 'predict':
             raise ValueError(f"mode={mode!r} must be 'tensor', 'loss' or 'predict'.")
