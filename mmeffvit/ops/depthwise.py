@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .dispatch import Op
+from .operators import register
 
 
 def _reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -21,14 +22,22 @@ def _reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _fast(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    helps = x.device.type == 'cpu' and weight.shape[-1] > 3 and torch.is_grad_enabled()
-    if not helps:
+    if not _helps(x, weight):
         return _reference(x, weight, bias)
-    if torch.is_autocast_enabled('cpu'):
-        dtype = torch.get_autocast_dtype('cpu')
-        x, weight = x.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
-    return _DepthwiseConv.apply(x, weight, bias)
+    return _DepthwiseConv.apply(*_autocast(x, weight, bias))
+
+
+def _helps(x: Tensor, weight: Tensor) -> bool:
+    return x.device.type == 'cpu' and weight.shape[-1] > 3 and torch.is_grad_enabled()
+
+
+def _autocast(
+    x: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    if not torch.is_autocast_enabled('cpu'):
+        return x, weight, bias
+    dtype = torch.get_autocast_dtype('cpu')
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 class _DepthwiseConv(torch.autograd.Function):
@@ -46,8 +55,12 @@ class _DepthwiseConv(torch.autograd.Function):
         return (
             _reference(grad, weight.flip(2, 3)) if needs_x else None,
             _weight_gradient(x, grad, weight.shape[-1]) if needs_weight else None,
-            grad.permute(0, 2, 3, 1).flatten(0, 2).sum(0) if needs_bias else None,
+            _bias_gradient(grad) if needs_bias else None,
         )
+
+
+def _bias_gradient(grad: Tensor) -> Tensor:
+    return grad.permute(0, 2, 3, 1).flatten(0, 2).sum(0)
 
 
 def _weight_gradient(x: Tensor, grad: Tensor, kernel_size: int) -> Tensor:
@@ -79,7 +92,61 @@ def _weight_gradient(x: Tensor, grad: Tensor, kernel_size: int) -> Tensor:
     return out
 
 
-_depthwise_conv = Op('depthwise_conv', _reference, _fast)
+def _compiled(backend: str, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if not _helps(x, weight):
+        return _reference(x, weight, bias)
+    x, weight, bias = _autocast(x, weight, bias)
+    # The operator's maps are (B, H, W, C), whose layout has no two readings.
+    out = torch.ops.mmeffvit.depthwise_conv(x.permute(0, 2, 3, 1).contiguous(), weight, bias)
+    return out.permute(0, 3, 1, 2)
+
+
+def _forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _reference(x.permute(0, 3, 1, 2), weight, bias).permute(0, 2, 3, 1).contiguous()
+
+
+def _backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    grad, x = (t.permute(0, 3, 1, 2) for t in (grad.contiguous(), x))
+    grad_x = _reference(grad, weight.flip(2, 3)).permute(0, 2, 3, 1).contiguous()
+    return grad_x, _weight_gradient(x, grad, weight.shape[-1]), _bias_gradient(grad)
+
+
+def _fake_backward(grad, x, weight):
+    grads = (x.new_empty(x.shape), weight.new_empty(weight.shape))
+    return *grads, x.new_empty(weight.shape[0])
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    x, weight, bias = inputs
+    ctx.save_for_backward(x, weight)
+    ctx.has_bias = bias is not None
+
+
+def _differentiate(ctx, grad):
+    *grads, grad_bias = torch.ops.mmeffvit.depthwise_conv_backward(grad, *ctx.saved_tensors)
+    return *grads, grad_bias if ctx.has_bias else None
+
+
+def _flops(x, weight, *_, out_shape, **__) -> int:
+    B, H, W, C = x
+    return 2 * B * C * H * W * weight[2] * weight[3]
+
+
+register(
+    'depthwise_conv_backward(Tensor grad, Tensor x, Tensor weight) -> (Tensor, Tensor, Tensor)',
+    _backward,
+    _fake_backward,
+    flops=lambda grad, x, weight, **_: 2 * _flops(x, weight, out_shape=None),
+)
+register(
+    'depthwise_conv(Tensor x, Tensor weight, Tensor? bias) -> Tensor',
+    _forward,
+    lambda x, weight, bias: x.new_empty(x.shape),
+    flops=_flops,
+    backward=_differentiate,
+    setup_context=_setup_context,
+)
+_depthwise_conv = Op('depthwise_conv', _reference, _fast, compiled=_compiled)
 
 
 def depthwise_conv(

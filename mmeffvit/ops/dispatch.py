@@ -5,6 +5,13 @@ kernel. The choice is, in order: the ``backend`` argument, :func:`use_backend`, 
 variable ``MMEFFVIT_BACKEND`` (read when the package is imported), else the best that can run.
 Requesting an unavailable backend raises; only automatic selection falls back.
 
+A kernel that the automatic choice meets for the first time on a device, in a precision and a width,
+is first checked on a small problem (:mod:`.selfcheck`).
+
+``torch.compile`` keeps the fast paths of ops that are registered operators
+(:mod:`.operators`). Exporters, ``torch.jit.trace`` and the transforms of ``torch.func`` are given
+the reference, which is made of standard operators.
+
 With ``TRITON_INTERPRET=1`` in the environment Triton runs kernels in its interpreter, which takes
 CPU tensors and is slow. Interpreted kernels run on request only.
 """
@@ -22,6 +29,9 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
+
+from .operators import exporting
+from .selfcheck import Checks, is_broken
 
 BACKENDS = ('reference', 'torch', 'triton')
 TRITON_DTYPES = (torch.float16, torch.bfloat16, torch.float32)
@@ -114,6 +124,11 @@ def _device_obstacle(device: torch.device) -> str:
     return ''
 
 
+def padded_width(head_dims: int) -> int:
+    """Columns of the block that a kernel keeps a row of this width in."""
+    return max(16, 1 << (head_dims - 1).bit_length())
+
+
 def width_reason(head_dims: int) -> str:
     """Why no kernel takes heads of this width, or ``''``."""
     if head_dims <= TRITON_MAX_HEAD_DIMS:
@@ -126,12 +141,18 @@ class Op:
 
     Args:
         name (str): Name used in messages.
-        reference (Callable): Short, slow, obviously right; any device and dtype; what
-            ``torch.compile`` and exporters trace.
+        reference (Callable): Short, slow, obviously right; any device and dtype; differentiable
+            any number of times.
         fast (Callable): The default everywhere but on CUDA.
         triton (str, optional): ``'module:function'``, imported on first use.
         unsupported_reason (Callable, optional): Returns why the kernel cannot run on these
             arguments, or ``''``.
+        small_problem (Callable, optional): ``small_problem(*args, **kwargs)`` returns the kernel's
+            variant for these arguments (hashable) and a function that makes ``(args, kwargs)`` of a
+            small random problem that runs it, on the CPU.
+        compiled (Callable, optional): ``compiled(backend, *args, **kwargs)``, traced by
+            ``torch.compile`` in place of the reference; ``backend`` is ``'torch'`` or
+            ``'triton'``.
     """
 
     def __init__(
@@ -141,25 +162,48 @@ class Op:
         fast: Callable,
         triton: str | None = None,
         unsupported_reason: Callable[..., str] | None = None,
+        small_problem: Callable | None = None,
+        compiled: Callable | None = None,
     ) -> None:
         self.name = name
         self._implementations = {'reference': reference, 'torch': fast}
         self._triton = triton
         self._unsupported_reason = unsupported_reason
+        self._small_problem = small_problem
+        self._compiled = compiled
+        self._checks = Checks(name)
 
     def __call__(self, first: Tensor, *args, backend: str | None = None, **kwargs):
         """Run the op; ``first`` decides device and dtype."""
         asked = backend or requested_backend()
-        if asked is None and torch.compiler.is_compiling():
-            return self._implementations['reference'](first, *args, **kwargs)
+        if torch.compiler.is_compiling():
+            return self._trace(asked, first, args, kwargs)
+        if asked is None and (_transforms_active() or torch.jit.is_tracing()):
+            asked = 'reference'
         chosen = self._choose(asked, first, args, kwargs)
-        if chosen == 'triton' and 'triton' not in self._implementations:
+        # Triton launches on the current device, whichever the tensors are on.
+        with torch.cuda.device_of(first) if chosen == 'triton' else nullcontext():
+            return self._implementation(chosen)(first, *args, **kwargs)
+
+    def _implementation(self, name: str) -> Callable:
+        if name == 'triton' and 'triton' not in self._implementations:
             assert self._triton is not None
             module, function = self._triton.split(':')
             self._implementations['triton'] = getattr(importlib.import_module(module), function)
-        # Triton launches on the current device, whichever the tensors are on.
-        with torch.cuda.device_of(first) if chosen == 'triton' else nullcontext():
-            return self._implementations[chosen](first, *args, **kwargs)
+        return self._implementations[name]
+
+    def _trace(self, asked: str | None, first: Tensor, args: tuple, kwargs: dict):
+        """What a compiler or exporter traces."""
+        if asked == 'reference' or self._compiled is None or (asked is None and exporting()):
+            return self._implementations['reference'](first, *args, **kwargs)
+        chosen = asked or 'torch'
+        if asked is None and first.is_cuda and self._triton and first.dtype in TRITON_DTYPES:
+            supported = self._unsupported_reason is None or not self._unsupported_reason(
+                first, *args, **kwargs
+            )
+            if supported and kernels_work(self.name, first.device.index):
+                chosen = 'triton'
+        return self._compiled(chosen, first, *args, **kwargs)
 
     def _choose(self, asked: str | None, first: Tensor, args: tuple, kwargs: dict) -> str:
         if asked is not None and _check_name(asked, 'The backend') != 'triton':
@@ -169,6 +213,8 @@ class Op:
             raise ValueError(f"{self.name} cannot run on 'triton' here: {obstacle}.")
         interprets = asked is None and not first.is_cuda  # never chosen by itself
         chosen = 'torch' if obstacle or interprets else 'triton'
+        if chosen == 'triton' and asked is None and not self._passes(first, args, kwargs):
+            chosen, obstacle = 'torch', 'the kernel failed its check'
         key = (self.name, first.device.type, first.dtype, chosen)
         if key not in _logged:
             _logged.add(key)
@@ -178,6 +224,17 @@ class Op:
                 f' ({obstacle})' if obstacle and first.is_cuda else '',
             )
         return chosen
+
+    def _passes(self, first: Tensor, args: tuple, kwargs: dict) -> bool:
+        if self._small_problem is None:
+            return True
+        return self._checks.passed(
+            lambda: self._implementation('triton'),
+            self._implementations['reference'],
+            self._small_problem,
+            (first, *args),
+            kwargs,
+        )
 
     def _triton_obstacle(self, first: Tensor, args: tuple, kwargs: dict) -> str:
         if self._triton is None:
@@ -197,3 +254,15 @@ class Op:
         if self._unsupported_reason is None:
             return ''
         return self._unsupported_reason(first, *args, **kwargs)
+
+
+def _transforms_active() -> bool:
+    """Whether ``torch.func`` transforms (vmap, grad, jvp, ...) are running."""
+    return torch._C._are_functorch_transforms_active()
+
+
+@torch.compiler.assume_constant_result
+def kernels_work(name: str, device: int | None) -> bool:
+    """Whether Triton kernels of an op can run on a GPU and none was found broken there."""
+    where = torch.device('cuda', torch.cuda.current_device() if device is None else device)
+    return not (_installation_obstacle() or _device_obstacle(where) or is_broken(name, where))

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from .dispatch import Op
 from .numerics import accurate
+from .operators import register_composite
 
 
 class Projection(NamedTuple):
@@ -214,5 +215,64 @@ def _per_head(x: Tensor, weight: Tensor) -> Tensor:
     return torch.bmm(rows, weight).unflatten(1, (B, M)).transpose(0, 1)
 
 
-_lookup_gather = Op('lookup_gather', reference=_gather_reference, fast=_gather_fast)
-_lookup_infuse = Op('lookup_infuse', reference=_infuse_reference, fast=_infuse_fast)
+def _gather_composite(
+    queries: Tensor,
+    keys: Tensor,
+    key_weight: Tensor | None,
+    key_bias: Tensor | None,
+    values: Tensor,
+    value_weight: Tensor,
+    value_bias: Tensor | None,
+    num_heads: int,
+    dropout: float,
+) -> tuple[Tensor, Tensor]:
+    projected = keys if key_weight is None else Projection(keys, key_weight, key_bias)
+    values_projection = Projection(values, value_weight, value_bias)
+    return _gather_fast(queries, projected, values_projection, num_heads, dropout=dropout)
+
+
+def _gather_compiled(
+    backend: str,
+    queries: Tensor,
+    keys: Tensor | Projection,
+    values: Projection,
+    num_heads: int,
+    *,
+    dropout: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    keys = keys if isinstance(keys, tuple) else (keys, None, None)
+    return torch.ops.mmeffvit.lookup_gather(queries, *keys, *values, num_heads, dropout)
+
+
+def _infuse_composite(
+    weights: Tensor, values: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    return _infuse_fast(weights, values, None if weight is None else (weight, bias))
+
+
+def _infuse_compiled(
+    backend: str,
+    weights: Tensor,
+    values: Tensor,
+    projection: tuple[Tensor, Tensor | None] | None = None,
+) -> Tensor:
+    return torch.ops.mmeffvit.lookup_infuse(weights, values, *(projection or (None, None)))
+
+
+register_composite(
+    'lookup_gather(Tensor queries, Tensor keys, Tensor? key_weight, Tensor? key_bias, '
+    'Tensor values, Tensor value_weight, Tensor? value_bias, SymInt num_heads, float dropout) '
+    '-> (Tensor, Tensor)',
+    _gather_composite,
+)
+register_composite(
+    'lookup_infuse(Tensor weights, Tensor values, Tensor? projection_weight, '
+    'Tensor? projection_bias) -> Tensor',
+    _infuse_composite,
+)
+_lookup_gather = Op(
+    'lookup_gather', reference=_gather_reference, fast=_gather_fast, compiled=_gather_compiled
+)
+_lookup_infuse = Op(
+    'lookup_infuse', reference=_infuse_reference, fast=_infuse_fast, compiled=_infuse_compiled
+)

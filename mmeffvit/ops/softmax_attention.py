@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .dispatch import Op
 from .numerics import without_autocast
+from .operators import register
 
 #: Bytes of scores that one step keeps in cache.
 CHUNK_BYTES = 2**20
@@ -18,10 +19,13 @@ def _reference(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> T
 
 
 def _fast(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    return _by_chunks(q, k, v) if _chunks_pay(q, k, v, bias) else _reference(q, k, v, bias)
+
+
+def _chunks_pay(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> bool:
     needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-    if q.device.type != 'cpu' or q.dtype != torch.bfloat16 or needs_grad or bias is not None:
-        return _reference(q, k, v, bias)
-    return _by_chunks(q, k, v)
+    half = q.device.type == 'cpu' and q.dtype == torch.bfloat16
+    return half and not needs_grad and bias is None
 
 
 def _by_chunks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -47,7 +51,24 @@ def _by_chunks(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return out.unflatten(0, (B, num_heads))
 
 
-_softmax_attention = Op('softmax_attention', reference=_reference, fast=_fast)
+def _compiled(backend: str, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
+    if _chunks_pay(q, k, v, bias):
+        return torch.ops.mmeffvit.softmax_attention(q, k, v)
+    return _reference(q, k, v, bias)
+
+
+def _flops(q, k, v, *, out_shape, **__) -> int:
+    B, num_heads, N, D = q
+    return 2 * B * num_heads * N * k[2] * (D + v[3])
+
+
+register(
+    'softmax_attention(Tensor q, Tensor k, Tensor v) -> Tensor',
+    lambda q, k, v: _by_chunks(q, k, v).contiguous(),
+    lambda q, k, v: q.new_empty(q.shape),
+    flops=_flops,
+)
+_softmax_attention = Op('softmax_attention', reference=_reference, fast=_fast, compiled=_compiled)
 
 
 def softmax_attention(

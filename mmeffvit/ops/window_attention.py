@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from .dispatch import Op
 from .layout import Grid
 from .numerics import accurate, without_autocast
+from .operators import register
 
 #: Added to the score of two tokens that were not adjacent before the shift, as in Swin.
 HIDDEN = -100.0
@@ -66,39 +67,50 @@ def _forward(
     return out.flatten(0, 2)
 
 
-class _WindowAttention(Function):
-    """Attention in chunks of windows that stay in cache; of the scores the softmax is kept."""
+def _forward_kept(
+    q: Tensor, k: Tensor, v: Tensor, bias: Tensor, windows: Grid, visible: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Attention in chunks of windows that stay in cache, and the softmax, for backward."""
+    count, heads, N, _ = q.shape
+    scale = q.shape[-1] ** -0.5
+    kind = accurate(q).dtype
+    hidden = None if visible is None else HIDDEN * (~visible).to(kind)
+    weights = q.new_empty(count, heads, N, N)
+    out = torch.empty_like(v)
+    with without_autocast(q):
+        for chunk in _chunks(count, heads * N * N * kind.itemsize):
+            scores = (accurate(q[chunk]) * scale) @ accurate(k[chunk]).transpose(-2, -1)
+            scores += bias
+            if hidden is not None:
+                _hide_edges(scores, hidden, windows, chunk.start)
+            weights[chunk] = torch.softmax(scores, -1)
+            out[chunk] = weights[chunk] @ v[chunk]
+    return out, weights
 
+
+def _backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    scale = q.shape[-1] ** -0.5
+    grads = [torch.empty_like(x) for x in (q, k, v)]
+    bias_grad = torch.zeros_like(bias, dtype=accurate(bias).dtype)
+    for chunk in _chunks(len(q), weights[:1].numel() * bias_grad.element_size()):
+        part = [accurate(x[chunk]) for x in (q, k, v, weights, grad)]
+        _backward_chunk(*part, scale=scale, grads=[x[chunk] for x in grads], bias_grad=bias_grad)
+    return grads[0], grads[1], grads[2], bias_grad.to(bias.dtype)
+
+
+class _WindowAttention(Function):
     @staticmethod
     def forward(ctx, q, k, v, bias, windows, visible):
-        count, heads, N, _ = q.shape
-        scale = q.shape[-1] ** -0.5
-        kind = accurate(q).dtype
-        hidden = None if visible is None else HIDDEN * (~visible).to(kind)
-        weights = q.new_empty(count, heads, N, N)
-        out = torch.empty_like(v)
-        with without_autocast(q):
-            for chunk in _chunks(count, heads * N * N * kind.itemsize):
-                scores = (accurate(q[chunk]) * scale) @ accurate(k[chunk]).transpose(-2, -1)
-                scores += bias
-                if hidden is not None:
-                    _hide_edges(scores, hidden, windows, chunk.start)
-                weights[chunk] = torch.softmax(scores, -1)
-                out[chunk] = weights[chunk] @ v[chunk]
+        out, weights = _forward_kept(q, k, v, bias, windows, visible)
         ctx.save_for_backward(q, k, v, bias, weights)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        q, k, v, bias, all_weights = ctx.saved_tensors
-        scale = q.shape[-1] ** -0.5
-        grads = [torch.empty_like(x) for x in (q, k, v)]
-        bias_grad = torch.zeros_like(bias, dtype=accurate(bias).dtype)
-        for chunk in _chunks(len(q), all_weights[0].numel() * bias_grad.element_size()):
-            part = (accurate(x[chunk]) for x in (q, k, v, all_weights, grad))
-            _backward_chunk(*part, scale, [x[chunk] for x in grads], bias_grad)
-        return *grads, bias_grad.to(bias.dtype), None, None
+        return *_backward(grad, *ctx.saved_tensors), None, None
 
 
 def _backward_chunk(
@@ -143,7 +155,82 @@ def _hide_edges(scores: Tensor, hidden: Tensor, windows: Grid, start: int) -> No
         scores[first:last] += hidden[1, 0]
 
 
-_window_attention = Op('window_attention', reference=_reference, fast=_fast)
+def _compiled(
+    backend: str,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    windows: Grid,
+    visible: Tensor | None = None,
+) -> Tensor:
+    needs_grad = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, bias))
+    if q.device.type == 'cpu' and (needs_grad or visible is not None):
+        rows, columns = windows
+        return torch.ops.mmeffvit.window_attention(
+            q, k, v, bias, rows, columns, visible, needs_grad
+        )[0]
+    return (_forward if visible is None else _reference)(q, k, v, bias, windows, visible)
+
+
+def _operator(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor,
+    rows: int,
+    columns: int,
+    visible: Tensor | None,
+    keep: bool,
+) -> tuple[Tensor, Tensor]:
+    if keep:
+        return _forward_kept(q, k, v, bias, (rows, columns), visible)
+    out = _forward(q, k, v, bias, (rows, columns), visible)
+    return torch.empty_like(q).copy_(out) if visible is None else out, q.new_empty(0)
+
+
+def _fake(q, k, v, bias, rows, columns, visible, keep):
+    count, heads, N, _ = q.shape
+    if keep:
+        return torch.empty_like(v), q.new_empty(count, heads, N, N)
+    return torch.empty_like(q), q.new_empty(0)
+
+
+def _fake_backward(grad, *tensors):
+    return tuple(torch.empty_like(x) for x in tensors[:4])
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs[:4], output[1])
+
+
+def _differentiate(ctx, grad, _):
+    grads = torch.ops.mmeffvit.window_attention_backward(grad, *ctx.saved_tensors)
+    return *grads, *[None] * 4
+
+
+def _flops(q, *_, out_shape, **__) -> int:
+    count, heads, N, D = q
+    return 2 * 2 * count * heads * N * N * D
+
+
+register(
+    'window_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor bias, '
+    'Tensor weights) -> (Tensor, Tensor, Tensor, Tensor)',
+    _backward,
+    _fake_backward,
+    flops=lambda grad, q, *_, **__: 2 * _flops(q, out_shape=None),
+)
+register(
+    'window_attention(Tensor q, Tensor k, Tensor v, Tensor bias, SymInt rows, SymInt columns, '
+    'Tensor? visible, bool keep) -> (Tensor, Tensor)',
+    _operator,
+    _fake,
+    flops=_flops,
+    backward=_differentiate,
+    setup_context=_setup_context,
+)
+_window_attention = Op('window_attention', reference=_reference, fast=_fast, compiled=_compiled)
 
 
 def window_attention(

@@ -11,16 +11,16 @@ device) and :mod:`.triton` (one program per parent).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..dispatch import Op, width_reason
+from ..dispatch import Op, padded_width, width_reason
 from ..numerics import accurate, without_autocast
-from . import cpu, reference
+from . import cpu, operator, reference
 
 KINDS = ('A', 'B')
 #: Candidates that fit the registers of the Triton kernels.
@@ -218,10 +218,41 @@ def _unsupported_reason(q: Tensor, k: Tensor, v: Tensor, index: Tensor, *_, **__
     return width_reason(q.shape[-1]) if q.numel() else 'there are no queries'
 
 
+def _small_problem(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    index: Tensor,
+    parent_score: Tensor | None = None,
+    key_mask: Tensor | None = None,
+    *,
+    scale: float,
+    topk: int,
+) -> tuple[Hashable, Callable[[], tuple[tuple, dict]]]:
+    D, K = q.shape[-1], index.shape[-1]
+    weighted, masked = parent_score is not None, key_mask is not None
+    variant = padded_width(D), padded_width(4 * K) // 4, weighted, masked, bool(topk)
+
+    def make() -> tuple[tuple, dict]:
+        generator = torch.Generator().manual_seed(0)
+        heads, parents, key_parents = 2, 5, K + 3
+        queries = torch.randn(heads, 4 * parents, D, generator=generator)
+        tables = torch.randn(2, heads, 4 * key_parents, D, generator=generator)
+        places = torch.rand(heads, parents, key_parents, generator=generator)
+        scores = torch.rand(heads, parents, K, generator=generator) if weighted else None
+        mask = torch.rand(heads, 4 * key_parents, generator=generator) > 0.2 if masked else None
+        args = (queries.to(q.dtype), *tables.to(q.dtype), places.topk(K).indices, scores, mask)
+        return args, dict(scale=D**-0.5, topk=topk)
+
+    return variant, make
+
+
 _fine = Op(
     'quadtree_fine',
     reference=reference.fine_level,
     fast=cpu.fine_level,
     triton=f'{__name__}.triton:fine_level',
     unsupported_reason=_unsupported_reason,
+    small_problem=_small_problem,
+    compiled=operator.fine_level,
 )

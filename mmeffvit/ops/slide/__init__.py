@@ -11,15 +11,16 @@ for all heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from math import isqrt
 
 import torch
 from torch import Tensor
 
-from ..dispatch import Op, width_reason
+from ..dispatch import Op, padded_width, width_reason
 from ..neighbourhood import PADDING_MODES, pad_map
 from ..numerics import accurate, without_autocast
-from . import cpu, reference
+from . import cpu, operator, reference
 
 #: Sides of the largest windows whose taps fit the registers of the Triton kernels.
 TRITON_MAX_WINDOW, TRITON_MAX_WINDOW_FLOAT32 = 7, 5
@@ -130,10 +131,40 @@ def _unsupported_reason(q: Tensor, k: Tensor, v: Tensor, key_bank: Tensor, *_) -
     return width_reason(q.shape[-1])
 
 
+def _small_problem(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_bank: Tensor,
+    value_bank: Tensor,
+    key_bias: Tensor,
+    value_bias: Tensor,
+    margin: int,
+    mask_borders: bool,
+) -> tuple[Hashable, Callable[[], tuple[tuple, dict]]]:
+    D, K = q.shape[-1], len(key_bank)
+    variant = padded_width(D), K, bool(margin), mask_borders
+
+    def make() -> tuple[tuple, dict]:
+        generator = torch.Generator().manual_seed(0)
+        B, H, W, heads = 1, 9, 8, 2
+        beyond = 0 if margin else 2 * (isqrt(K) // 2)
+        queries = torch.randn(B, H, W, heads, D, generator=generator) * D**-0.5
+        maps = torch.randn(2, B, H + beyond, W + beyond, heads, D, generator=generator)
+        banks = torch.randn(2, K, K, D, generator=generator) / isqrt(K)
+        biases = torch.randn(2, heads, K, D, generator=generator)
+        args = (queries.to(q.dtype), *maps.to(q.dtype), *banks, *biases, margin, mask_borders)
+        return args, {}
+
+    return variant, make
+
+
 _slide = Op(
     'slide_attention',
     reference=reference.slide_attention,
     fast=cpu.slide_attention,
     triton=f'{__name__}.triton:slide_attention',
     unsupported_reason=_unsupported_reason,
+    small_problem=_small_problem,
+    compiled=operator.slide_attention,
 )

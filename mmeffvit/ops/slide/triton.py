@@ -310,46 +310,74 @@ def slide_attention(
     return _SlideFunction.apply(q, k, v, *tables, margin, mask_borders)
 
 
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_bank: Tensor,
+    value_bank: Tensor,
+    key_bias: Tensor,
+    value_bias: Tensor,
+    margin: int,
+    mask_borders: bool,
+) -> Tensor:
+    """Launch the forward kernel; shapes as in :func:`slide_attention`, layouts of any kind."""
+    q, k, v = (_evenly_spaced(x) for x in (q, k, v))
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
+    sizes = _sizes(q, k, key_bank, margin)
+    forward_kernel[_grid(q, sizes)](
+        q, k, v, key_bank, value_bank, key_bias, value_bias, out, *_strides(q, k, v), **sizes,
+        MASK=mask_borders,
+    )  # fmt: skip
+    return out
+
+
+def backward(
+    grad_out: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    key_bank: Tensor,
+    value_bank: Tensor,
+    key_bias: Tensor,
+    value_bias: Tensor,
+    margin: int,
+    mask_borders: bool,
+) -> tuple[Tensor, ...]:
+    """Gradients of the first seven arguments of :func:`forward`, contiguous."""
+    q, k, v, grad_out = *(_evenly_spaced(x) for x in (q, k, v)), grad_out.contiguous()
+    tables = key_bank, value_bank, key_bias, value_bias
+    (B, H, W, heads, _), K = q.shape, len(key_bank)
+    grad_q, grad_k, grad_v = (
+        torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v)
+    )
+    taps, grad_taps = q.new_empty((2, B, heads, K, H, W), dtype=torch.float32).unbind()
+    sizes = _sizes(q, k, key_bank, margin)
+    query_gradient_kernel[_grid(q, sizes)](
+        q, k, v, *tables, grad_out, grad_q, taps, grad_taps, *_strides(q, k, v), **sizes,
+        MASK=mask_borders,
+    )  # fmt: skip
+    key_gradient_kernel[_grid(k, sizes)](grad_taps, q, key_bank, grad_k, *_strides(q), **sizes)
+    key_gradient_kernel[_grid(v, sizes)](
+        taps, grad_out, value_bank, grad_v, *_strides(grad_out), **sizes
+    )
+    grad_key_bank, grad_key_bias = _bank_gradient(grad_taps, q, k, sizes)
+    grad_value_bank, grad_value_bias = _bank_gradient(taps, grad_out, v, sizes)
+    return grad_q, grad_k, grad_v, grad_key_bank, grad_value_bank, grad_key_bias, grad_value_bias
+
+
 class _SlideFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, q, k, v, key_bank, value_bank, key_bias, value_bias, margin, mask_borders):
-        q, k, v = (_evenly_spaced(x) for x in (q, k, v))
-        tables = key_bank, value_bank, key_bias, value_bias
-        ctx.save_for_backward(q, k, v, *tables)
-        ctx.margin, ctx.mask_borders = margin, mask_borders
-        out = torch.empty_like(q, memory_format=torch.contiguous_format)
-        sizes = _sizes(q, k, key_bank, margin)
-        forward_kernel[_grid(q, sizes)](
-            q, k, v, *tables, out, *_strides(q, k, v), **sizes, MASK=mask_borders
-        )
-        return out
+    def forward(ctx, *arguments):
+        *tensors, ctx.margin, ctx.mask_borders = arguments
+        tensors = (*(_evenly_spaced(x) for x in tensors[:3]), *tensors[3:])
+        ctx.save_for_backward(*tensors)
+        return forward(*tensors, ctx.margin, ctx.mask_borders)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_out):
-        q, k, v, *tables = ctx.saved_tensors
-        key_bank, value_bank, _, _ = tables
-        (B, H, W, heads, _), K = q.shape, len(key_bank)
-        grad_out = grad_out.contiguous()
-        grad_q, grad_k, grad_v = (
-            torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, k, v)
-        )
-        taps, grad_taps = q.new_empty((2, B, heads, K, H, W), dtype=torch.float32).unbind()
-        sizes = _sizes(q, k, key_bank, ctx.margin)
-        query_gradient_kernel[_grid(q, sizes)](
-            q, k, v, *tables, grad_out, grad_q, taps, grad_taps, *_strides(q, k, v), **sizes,
-            MASK=ctx.mask_borders,
-        )  # fmt: skip
-        key_gradient_kernel[_grid(k, sizes)](grad_taps, q, key_bank, grad_k, *_strides(q), **sizes)
-        key_gradient_kernel[_grid(v, sizes)](
-            taps, grad_out, value_bank, grad_v, *_strides(grad_out), **sizes
-        )
-        grad_key_bank, grad_key_bias = _bank_gradient(grad_taps, q, k, sizes)
-        grad_value_bank, grad_value_bias = _bank_gradient(taps, grad_out, v, sizes)
-        return (
-            grad_q, grad_k, grad_v, grad_key_bank, grad_value_bank, grad_key_bias, grad_value_bias,
-            None, None,
-        )  # fmt: skip
+        return *backward(grad_out, *ctx.saved_tensors, ctx.margin, ctx.mask_borders), None, None
 
 
 def _bank_gradient(taps: Tensor, left: Tensor, right: Tensor, sizes: dict) -> tuple[Tensor, Tensor]:
@@ -363,7 +391,7 @@ def _bank_gradient(taps: Tensor, left: Tensor, right: Tensor, sizes: dict) -> tu
         taps, left, right, out, *_strides(left, right), B, **sizes
     )
     sums = out.sum(0)
-    return sums[:, :K].sum(0), sums[:, K]
+    return sums[:, :K].sum(0), sums[:, K].contiguous()
 
 
 def _evenly_spaced(x: Tensor) -> Tensor:
