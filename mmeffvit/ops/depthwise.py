@@ -18,7 +18,8 @@ from .operators import register
 
 
 def _reference(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2, groups=len(weight))
+    padding = int(weight.shape[-1]) // 2  # torch.jit.trace takes sizes for tensors
+    return F.conv2d(x, weight, bias, padding=padding, groups=len(weight))
 
 
 def _fast(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -39,6 +39,7 @@ TRITON_MAX_HEAD_DIMS = 128
 #: Earlier ones multiply no blocks of fewer than 16 columns.
 TRITON_MIN_VERSION = (3, 3)
 
+_tracing = torch.jit.is_tracing  # pyright: ignore[reportPrivateImportUsage]
 _logger = logging.getLogger(__name__)
 _logged: set[tuple] = set()
 
@@ -178,7 +179,7 @@ class Op:
         asked = backend or requested_backend()
         if torch.compiler.is_compiling():
             return self._trace(asked, first, args, kwargs)
-        if asked is None and (_transforms_active() or torch.jit.is_tracing()):
+        if asked is None and (_transforms_active() or _tracing()):
             asked = 'reference'
         chosen = self._choose(asked, first, args, kwargs)
         # Triton launches on the current device, whichever the tensors are on.

@@ -240,8 +240,8 @@ def _gather_compiled(
     *,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    keys = keys if isinstance(keys, tuple) else (keys, None, None)
-    return torch.ops.mmeffvit.lookup_gather(queries, *keys, *values, num_heads, dropout)
+    projected = keys if isinstance(keys, tuple) else (keys, None, None)
+    return torch.ops.mmeffvit.lookup_gather(queries, *projected, *values, num_heads, dropout)
 
 
 def _infuse_composite(

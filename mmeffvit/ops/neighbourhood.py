@@ -7,7 +7,7 @@ map padded by ``k // 2`` is ``(y + s // k, x + s % k)``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +62,7 @@ def pixels_first(x: Tensor) -> Tensor:
     return x.flatten(0, 2).transpose(0, 1)
 
 
-def outside_map(grid: tuple[int, int], kernel_size: int, device: torch.device) -> Tensor:
+def outside_map(grid: Sequence[int], kernel_size: int, device: torch.device) -> Tensor:
     """Boolean ``(k * k, H, W)``: True where an offset of a pixel's window is outside the map."""
     reach = torch.arange(kernel_size, device=device) - kernel_size // 2
     rows, columns = (reach[:, None] + torch.arange(side, device=device) for side in grid)

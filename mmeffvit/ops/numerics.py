@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_autocast_available = torch.amp.is_autocast_available  # pyright: ignore[reportPrivateImportUsage]
+
 
 def accurate(x: Tensor) -> Tensor:
     """Cast half precision to float32; float32 and float64 are returned unchanged."""
@@ -17,7 +19,7 @@ def accurate(x: Tensor) -> Tensor:
 def without_autocast(x: Tensor) -> AbstractContextManager:
     """Disable autocast on the tensor's device; a null context on devices without it (meta)."""
     # The compiler cannot trace the probe, and compiles for real devices only.
-    if not torch.compiler.is_compiling() and not torch.amp.is_autocast_available(x.device.type):
+    if not torch.compiler.is_compiling() and not _autocast_available(x.device.type):
         return nullcontext()
     return torch.autocast(x.device.type, enabled=False)
 

@@ -108,9 +108,9 @@ def _compare(
     off = torch.autocast(device.type, enabled=False), torch.autocast('cpu', enabled=False)
     with torch.inference_mode(False), torch.set_grad_enabled(gradients), off[0], off[1]:
         args, kwargs = make()
-        expected = _run(reference, args, kwargs, gradients, dtype=torch.float64)
+        expected = _run(reference, args, kwargs, gradients, torch.device('cpu'), torch.float64)
         try:
-            results = _run(kernel(), args, kwargs, gradients, device=device)
+            results = _run(kernel(), args, kwargs, gradients, device)
             # Errors of a launch may come as late as this.
             results = [result.cpu().double() for result in results]
         except Exception as error:  # whatever it is, there is another path
@@ -126,7 +126,12 @@ def _compare(
 
 
 def _run(
-    function: Callable, args: tuple, kwargs: dict, gradients: bool, **to: torch.dtype | torch.device
+    function: Callable,
+    args: tuple,
+    kwargs: dict,
+    gradients: bool,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
     """Floating-point results and, where wanted, gradients of a fixed combination of them."""
     leaves = []
@@ -135,9 +140,9 @@ def _run(
         if not isinstance(x, Tensor):
             return x
         if x.is_floating_point():
-            leaves.append(x.to(**to).detach().requires_grad_(gradients))
+            leaves.append(x.to(device, dtype or x.dtype).detach().requires_grad_(gradients))
             return leaves[-1]
-        return x.to(device=to.get('device'))
+        return x.to(device)
 
     outputs = function(*map(prepare, args), **kwargs)
     outputs = outputs if isinstance(outputs, tuple) else (outputs,)

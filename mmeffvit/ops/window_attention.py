@@ -15,6 +15,7 @@ from .layout import Grid
 from .numerics import accurate, without_autocast
 from .operators import register
 
+_softmax_backward = torch._softmax_backward_data  # pyright: ignore[reportPrivateImportUsage]
 #: Added to the score of two tokens that were not adjacent before the shift, as in Swin.
 HIDDEN = -100.0
 #: Bytes of scores that one step of training keeps in cache.
@@ -131,7 +132,7 @@ def _backward_chunk(
     with without_autocast(q):
         grads[2].copy_(weights.transpose(-2, -1) @ grad)
         scores_grad = grad @ v.transpose(-2, -1)
-        scores_grad = torch._softmax_backward_data(scores_grad, weights, -1, weights.dtype)
+        scores_grad = _softmax_backward(scores_grad, weights, -1, weights.dtype)
         bias_grad += scores_grad.sum(0)
         scores_grad *= scale
         grads[0].copy_(scores_grad @ k)

@@ -240,11 +240,18 @@ def test_counts_are_those_of_the_reference(name):
 
 @pytest.mark.parametrize('name', ['quadtree A top-k', 'slide', 'window rolled', 'depthwise'])
 def test_exporters_see_standard_operators(name):
-    class Module(nn.Module):
-        def forward(self, *tensors):
-            return case.function(*tensors, **case.options)
-
     case = CASES[name]()
+    visible = case.options.pop('visible', None)
+
+    class Module(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer('visible', visible)
+
+        def forward(self, *tensors):
+            options = {} if self.visible is None else dict(visible=self.visible)
+            return case.function(*tensors, **case.options, **options)
+
     tensors = tuple(x.detach() for x in case.tensors)
     program = torch.export.export(Module(), tensors)
     targets = {str(n.target) for n in program.graph.nodes if n.op == 'call_function'}

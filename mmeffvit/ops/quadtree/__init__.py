@@ -74,7 +74,7 @@ def quadtree_attention(
     """
     num_levels = len(queries)
     _check_arguments(queries, keys, values, topks, kind, level_weights)
-    mix = accurate(level_weights) if kind == 'B' else None
+    mix = accurate(level_weights) if kind == 'B' and level_weights is not None else None
     B, num_heads, _, D = queries[0].shape
     scale = D**-0.5
 
@@ -85,7 +85,7 @@ def quadtree_attention(
             mask = None if key_masks is None else mask_per_head(key_masks[level], B, num_heads)
             last = level == num_levels - 1
             topk = 0 if last else topks[level]
-            if level == 0:
+            if index is None:  # at level 0
                 lone_topk = topks[0] if kind == 'A' and last and drop_lone_level else 0
                 message, index, score = coarsest_level(
                     q, k, v, mask, scale, topk or lone_topk, kind
@@ -96,9 +96,11 @@ def quadtree_attention(
                     q, k, v, index, parents, mask, scale=scale, topk=topk, backend=backend
                 )
             message = message.unflatten(0, (B, num_heads))
-            if position is not None and position[level] is not None:
-                message = message + position[level]
+            local = None if position is None else position[level]
+            if local is not None:
+                message = message + local
             out = _merge(out, message, None if mix is None else mix[level])
+    assert out is not None
     return out
 
 

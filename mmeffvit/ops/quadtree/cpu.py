@@ -19,6 +19,7 @@ from .nodes import flat_nodes, kept_nodes
 
 CHUNK_BYTES = 1 << 20
 _MIN_CHUNK = 32
+_softmax_backward = torch._softmax_backward_data  # pyright: ignore[reportPrivateImportUsage]
 
 
 def fine_level(
@@ -170,7 +171,7 @@ def backward(
         torch.index_select(table_v, 0, rows, out=gathered)
         dp = torch.bmm(dout, candidates.transpose(1, 2))
         if above is None or grad_parent is None:
-            dlogits = torch._softmax_backward_data(dp, p, -1, p.dtype)
+            dlogits = _softmax_backward(dp, p, -1, p.dtype)
         else:
             if dropped is not None:
                 chosen = 0 if grad_score is None else grad_score[chunk]
@@ -178,7 +179,7 @@ def backward(
             dgroups = dp.view_as(groups)
             grad_parent[chunk] = (dgroups * groups).sum((1, 3)).view(-1, 1, K, 1)
             dgroups = dgroups * above[chunk]
-            dlogits = torch._softmax_backward_data(dgroups, groups, -1, p.dtype).view_as(p)
+            dlogits = _softmax_backward(dgroups, groups, -1, p.dtype).view_as(p)
         if mask_table is not None:
             dlogits.masked_fill_(_hidden(mask_table, rows, K), 0)
         dlogits.mul_(scale)
@@ -209,7 +210,7 @@ class _FineLevel(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_out, grad_score, _):
-        *grads, grad_parent = backward(grad_out, grad_score, *ctx.saved_tensors, ctx.scale)
+        *grads, grad_parent = backward(grad_out, grad_score, *ctx.saved_tensors, scale=ctx.scale)
         return *grads, None, grad_parent, *[None] * 3
 
 

@@ -129,7 +129,8 @@ def _backward(
             )
     else:
         *grads, grad_parent = cpu.backward(grad_out, grad_score, *inputs, location, state, scale)
-    return *grads, q.new_empty(0) if grad_parent is None else grad_parent
+    grad_q, grad_k, grad_v = grads
+    return grad_q, grad_k, grad_v, q.new_empty(0) if grad_parent is None else grad_parent
 
 
 def _fake_backward(

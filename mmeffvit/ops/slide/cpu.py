@@ -23,6 +23,8 @@ from torch.autograd.function import once_differentiable
 from ..neighbourhood import channels_first, outside_map, pad_map, pixels_first, shifted, tiles
 from ..numerics import accurate
 
+_softmax_backward = torch._softmax_backward_data  # pyright: ignore[reportPrivateImportUsage]
+
 
 def slide_attention(
     q: Tensor,
@@ -54,7 +56,8 @@ class _SlideFunction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad_out: Tensor):
-        return *backward(*ctx.saved_tensors, grad_out.contiguous()), None
+        *tensors, probability = ctx.saved_tensors
+        return *backward(*tensors, probability=probability, grad_out=grad_out.contiguous()), None
 
 
 def forward(
@@ -170,7 +173,7 @@ def backward(
             torch.bmm(transposed, value_bank[s], out=pixels_first(product))
             shifted(grad_v, tile, s, kernel_size).addcmul_(product, dout)
 
-        dlogits = torch._softmax_backward_data(dp, p, 1, p.dtype)
+        dlogits = _softmax_backward(dp, p, 1, p.dtype)
         transposed = dlogits.transpose(1, 2)
         grad_key_bias.baddbmm_(dlogits, pixels_first(query))
         torch.bmm(transposed, key_bias, out=pixels_first(dquery))

@@ -26,6 +26,10 @@ matrix units cut off, and on an H200 that made gradients in float16 wrong by up 
 float32 inputs three TF32 products give float32 accuracy.
 """
 
+# The arguments of kernels are not what their signatures say: tl.constexpr takes plain numbers.
+# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+# pyright: reportReturnType=false, reportIndexIssue=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 from functools import partial
