@@ -169,8 +169,9 @@ class Backbone(BaseModule):
         Irreversible; build the model and load its checkpoint again to train.
         """
         for module in list(self.modules()):
-            if module is not self and hasattr(module, 'switch_to_deploy'):
-                module.switch_to_deploy()
+            switch = getattr(module, 'switch_to_deploy', None)
+            if module is not self and switch is not None:
+                switch()
 
     def blocks_per_stage(self) -> Sequence[int]:
         """Return the number of blocks built per stage; plain transformers have one stage."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar, TypeVar
+from typing import ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -116,7 +116,7 @@ class HierarchicalTransformer(Backbone):
         if isinstance(widths, int):
             widths = [widths << stage for stage in range(num_stages)]
         attentions = self.choose_attentions(arch, attention, attentions)
-        settings = dict(
+        settings: dict[str, Sequence] = dict(
             embed_dims=widths,
             num_heads=arch['num_heads'],
             attentions=attentions,
@@ -203,7 +203,7 @@ class HierarchicalTransformer(Backbone):
 
     def stem_modules(self) -> Sequence[nn.Module]:
         """Return the stem."""
-        return [self.stages[0].patch_embed]
+        return [cast(Stage, self.stages[0]).patch_embed]
 
     def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
         """Return each stage, which includes its downsampling, with its output norm."""
@@ -215,7 +215,7 @@ class HierarchicalTransformer(Backbone):
 
     def blocks_per_stage(self) -> list[int]:
         """Return the number of blocks of each stage that is built."""
-        return [len(stage.blocks) for stage in self.stages]
+        return [len(cast(Stage, stage).blocks) for stage in self.stages]
 
 
 class Stage(nn.Module):
@@ -254,4 +254,4 @@ class Stage(nn.Module):
 
 def _per_stage(value: T | Sequence[T], num_stages: int) -> Sequence[T]:
     """Return one value per stage: those given, or a single value repeated."""
-    return value if isinstance(value, (list, tuple)) else [value] * num_stages
+    return value if isinstance(value, (list, tuple)) else [cast(T, value)] * num_stages

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -158,8 +158,9 @@ class LookupViT(Backbone):
             for drop_rate in drop_path_schedule(drop_path_rate, depth)[: self.out_indices[-1] + 1]
         )
         if share_mhbc:
-            for block in self.blocks[1:]:
-                block.share(self.blocks[0])
+            first, *others = cast(Iterable[LookupBlock], self.blocks)
+            for block in others:
+                block.share(first)
 
         self.norm_lookup = self._per_output(_norm, embed_dims, final_norm, norm_eps)
         self.norm_compressed = nn.ModuleDict()
@@ -201,7 +202,8 @@ class LookupViT(Backbone):
         """Return the grid of the compressed tokens for a grid of lookup tokens."""
         if self.compressed_size is not None:
             return self.compressed_size
-        return tuple(torch.sym_max(1, side // self.compressed_ratio) for side in grid)
+        ratio = cast(int, self.compressed_ratio)
+        return tuple(cast(int, torch.sym_max(1, side // ratio)) for side in grid)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...] | tuple[tuple[Tensor, Tensor], ...]:
         """Compute features.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from ..layers import Mlp, PatchEmbed, PositionEmbedding, SpatialReductionAttention
 from ..layers.build import with_options
@@ -74,7 +75,7 @@ class PVT(PVTv2):
     def __init__(
         self, arch: str | dict = 'tiny', *, position_size: int | None = 224, **kwargs
     ) -> None:
-        parts = dict(
+        parts: dict[str, Any] = dict(
             stem=partial(PatchEmbed, patch_size=4, stride=4, init=None),
             downsample=partial(PatchEmbed, patch_size=2, stride=2, init=None),
             mlp=Mlp,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from torch import nn
 
@@ -53,7 +54,7 @@ class SwinTransformer(HierarchicalTransformer):
         **kwargs,
     ) -> None:
         self.window_size = window_size
-        parts = dict(
+        parts: dict[str, Any] = dict(
             stem=partial(PatchEmbed, patch_size=4, stride=4, init=None),
             downsample=partial(PatchMerging, norm_eps=norm_eps),
             mlp=Mlp,

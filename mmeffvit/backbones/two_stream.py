@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,9 @@ class TwoStreamTransformer(Backbone):
             nn.init.trunc_normal_(self.global_token, std=0.02)
         self.stages = nn.ModuleList()
         for i, stage_blocks in enumerate(blocks[: self.out_indices[-1] + 1]):
-            merge = DualPatchMerging(*embed_dims[i - 1 : i + 1], num_tokens > 0) if i else None
+            merge = None
+            if i:
+                merge = DualPatchMerging(embed_dims[i - 1], embed_dims[i], num_tokens > 0)
             self.stages.append(TwoStreamStage(stage_blocks, merge))
         self._norm_names = {i: f'norm{i}' for i in self.out_indices}
         if out_type == 'raw':
@@ -138,7 +140,7 @@ class TwoStreamTransformer(Backbone):
 
     def blocks_per_stage(self) -> list[int]:
         """Return the number of blocks of each stage that is built."""
-        return [len(stage.blocks) for stage in self.stages]
+        return [len(cast(TwoStreamStage, stage).blocks) for stage in self.stages]
 
 
 class TwoStreamStage(nn.Module):

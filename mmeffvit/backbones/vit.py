@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,7 @@ class VisionTransformer(Backbone):
         arch = {'mlp_ratio': 4, **find_arch(self.archs, arch)}
         embed_dims, depth = arch['embed_dims'], arch['depth']
         widths, strides = [embed_dims] * depth, [patch_size] * depth
-        attentions = self.choose_attentions(arch, attention, attentions)
+        chosen = self.choose_attentions(arch, attention, cast(Any, attentions))
         super().__init__(
             widths, strides, out_indices, frozen_stages, init_cfg=init_cfg, pretrained=pretrained
         )
@@ -128,7 +128,12 @@ class VisionTransformer(Backbone):
         self.registers = _tokens(num_registers, embed_dims) if num_registers else None
         drop_rates = drop_path_schedule(drop_path_rate, depth)
         attns = build_attentions(
-            attentions, depth, embed_dims, arch['num_heads'], qkv_bias, self.out_indices[-1] + 1
+            cast(AttentionConfig, chosen),
+            depth,
+            embed_dims,
+            arch['num_heads'],
+            qkv_bias,
+            self.out_indices[-1] + 1,
         )
         self.blocks = nn.ModuleList(
             TransformerBlock(

@@ -39,7 +39,7 @@ class PatchEmbed(nn.Module):
         stride: int | Sequence[int],
         padding: int = 0,
         norm: bool = True,
-        init: Callable[[nn.Module], object] | None = init_conv,
+        init: Callable[..., object] | None = init_conv,
     ) -> None:
         super().__init__()
         patch = (patch_size,) * 2 if isinstance(patch_size, int) else tuple(patch_size)
