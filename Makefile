@@ -32,9 +32,10 @@ demo-elastic: setup  ## Train one LookupViT on shapes, evaluate it with 4 to 36 
 test: lint  ## Run the checks and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v -n $(WORKERS) --dist worksteal
 
-lint: setup  ## Check format and style
+lint: setup  ## Check format, style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/pyright
 
 clean:  ## Remove build output and caches; keep .venv, data and work_dirs
 	rm -rf build dist *.egg-info .setup .pytest_cache .ruff_cache
