@@ -5,18 +5,21 @@ from .dualtoken import DualTokenViT
 from .hierarchical import HierarchicalTransformer
 from .lightvit import LightViT
 from .lookupvit import LookupViT
+from .nat import NAT, DiNAT
 from .pvt import PVT, PVTv2
 from .pyramid import PyramidTransformer
 from .quadtree import QuadTreeTransformer
 from .skipat import SkipAtPVT, SkipAtViT
-from .slide import SlideCSwin, SlidePVT, SlidePVTv2, SlideSwin
+from .slide import SlideCSwin, SlideNAT, SlidePVT, SlidePVTv2, SlideSwin
 from .swin import SwinTransformer
 from .two_stream import TwoStreamTransformer
 from .vit import VisionTransformer
 
 __all__ = [
+    'NAT',
     'PVT',
     'CSWinTransformer',
+    'DiNAT',
     'DualTokenViT',
     'HierarchicalTransformer',
     'LightViT',
@@ -27,6 +30,7 @@ __all__ = [
     'SkipAtPVT',
     'SkipAtViT',
     'SlideCSwin',
+    'SlideNAT',
     'SlidePVT',
     'SlidePVTv2',
     'SlideSwin',

@@ -1,4 +1,4 @@
-"""Slide-Transformer (Pan et al., CVPR 2023): Swin, PVT, PVT v2 and CSWin with Slide attention.
+"""Slide-Transformer (Pan et al., CVPR 2023): Swin, PVT, PVT v2, CSWin, NAT with Slide attention.
 
 ``num_slide_stages=0`` gives the baselines.
 """
@@ -11,6 +11,7 @@ from ..registry import MODELS
 from ..zoo import zoo_of
 from .cswin import CSWIN_ARCHS, CSWinTransformer
 from .hierarchical import HierarchicalTransformer
+from .nat import NAT, NAT_ARCHS
 from .pvt import PVT, PVT_ARCHS, PVTV2_ARCHS, PVTv2
 from .swin import SWIN_ARCHS, SwinTransformer
 
@@ -97,3 +98,17 @@ class SlideCSwin(SlideFirst, CSWinTransformer):
     """
 
     zoo = zoo_of('slide_cswin', CSWIN_ARCHS)
+
+
+@MODELS.register_module()
+class SlideNAT(SlideFirst, NAT):
+    """Slide-NAT (Pan et al., CVPR 2023), inferred: which blocks the authors replaced is unknown.
+
+    As in their other models, all blocks of the first two stages, with 3x3 windows; parameters and
+    FLOPs are then within 2 % of those published. ``'base'`` is ours.
+
+    See :class:`SlideFirst` and :class:`NAT` for the arguments.
+    """
+
+    zoo = zoo_of('slide_nat', NAT_ARCHS)
+    attention_options = ('num_slide_stages', 'dilations')

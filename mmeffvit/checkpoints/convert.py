@@ -13,6 +13,7 @@ from .dualtoken import DUALTOKEN
 from .keymap import Conversion, KeyMap, apply_rules, check_against
 from .lightvit import LIGHTVIT
 from .lookupvit import VIT_TO_LOOKUPVIT
+from .nat import DINAT, NAT
 from .pvt import PVT, PVTV2
 from .quadtree import QUADTREE
 from .skipat import SKIPAT, VIT_TO_SKIPAT
@@ -34,8 +35,10 @@ from .vit import VIT
 FAMILIES: dict[str, KeyMap] = {
     'cswin': CSWIN,
     'cswin_to_slide': CSWIN_TO_SLIDE,
+    'dinat': DINAT,
     'dualtoken': DUALTOKEN,
     'lightvit': LIGHTVIT,
+    'nat': NAT,
     'pvt': PVT,
     'pvt_to_slide': PVT_TO_SLIDE,
     'pvtv2': PVTV2,

@@ -8,6 +8,7 @@ from .dualtoken import DualTokenAttention, DualTokenBlock
 from .lightvit import BiDimMlp, ConvStem, DualPatchMerging, LightViTAttention, LightViTBlock
 from .lookup import LookupBlock, LookupGather, LookupInfuse
 from .mlp import ConvMlp, Mlp
+from .neighborhood import ConvDownsampler, ConvTokenizer, NeighborhoodAttention
 from .patch_embed import PatchEmbed
 from .patch_merging import PatchMerging
 from .phi import Phi, SkipAttention
@@ -19,8 +20,10 @@ from .window import WindowAttention
 
 __all__ = [
     'BiDimMlp',
+    'ConvDownsampler',
     'ConvMlp',
     'ConvStem',
+    'ConvTokenizer',
     'CrossShapedWindowAttention',
     'DropPath',
     'DualPatchMerging',
@@ -34,6 +37,7 @@ __all__ = [
     'LookupInfuse',
     'Mlp',
     'ModulatedWindowAttention',
+    'NeighborhoodAttention',
     'PatchEmbed',
     'PatchMerging',
     'Phi',

@@ -11,6 +11,7 @@ from .layout import (
     tokens_to_map,
 )
 from .lookup import lookup_gather, lookup_infuse
+from .neighborhood_attention import neighborhood_attention
 from .numerics import gelu_
 from .quadtree import quadtree_attention, quadtree_fine
 from .resize import interpolate_tokens, resample_linear, resampling_matrix
@@ -36,6 +37,7 @@ __all__ = [
     'lookup_infuse',
     'map_to_tokens',
     'merge_windows',
+    'neighborhood_attention',
     'pad_tokens',
     'partition_windows',
     'quadtree_attention',

@@ -5,6 +5,7 @@ from . import (  # noqa: F401  (they register their layers)
     dualtoken,
     lightvit,
     lookupvit,
+    nat,
     quadtree,
     skipat,
     slide,

@@ -1,0 +1,9 @@
+# Swin's recipe, which the paper follows.
+_base_ = 'maskrcnn_slide_swin_t_3x_coco.py'
+
+# Start from ImageNet weights: convert the authors', then
+# --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
+model = dict(
+    backbone=dict(_delete_=True, type='mmeffvit.NAT', arch='tiny', drop_path_rate=0.2),
+    neck=dict(in_channels=[64, 128, 256, 512]),
+)

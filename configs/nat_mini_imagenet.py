@@ -1,0 +1,3 @@
+_base_ = 'nat_t_imagenet.py'
+
+model = dict(backbone=dict(arch='mini'))

@@ -1,0 +1,4 @@
+_base_ = 'upernet_nat_t_ade20k.py'
+
+# The authors published no weights: start from NAT's.
+model = dict(backbone=dict(type='mmeffvit.SlideNAT'))
