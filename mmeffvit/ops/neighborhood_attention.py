@@ -8,7 +8,7 @@ whose pixels do not see those of the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from .dispatch import Op
 from .numerics import accurate, without_autocast
+from .operators import register
 
 #: Side of the square tiles of queries that share their keys: large enough for matrix products, and
 #: small enough that few of the tile's keys are outside the window of a query.
@@ -116,30 +117,88 @@ def _reference(
 
 
 def _fast(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, kernel_size: int, dilation: int) -> Tensor:
-    """Attend in tiles; maps that a dilation interleaves are sorted and attended one by one."""
+    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, rpb)):
+        return _NeighborhoodAttention.apply(q, k, v, rpb, kernel_size, dilation)
+    return _forward(q, k, v, rpb, kernel_size, dilation)
+
+
+class _NeighborhoodAttention(Function):
+    @staticmethod
+    def forward(ctx, q, k, v, rpb, kernel_size, dilation):
+        ctx.save_for_backward(q, k, v, rpb)
+        ctx.window = kernel_size, dilation
+        return _forward(q, k, v, rpb, kernel_size, dilation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        return *_backward(grad, *ctx.saved_tensors, *ctx.window), None, None
+
+
+def _forward(
+    q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, kernel_size: int, dilation: int
+) -> Tensor:
+    """Attend in tiles: each is multiplied with all keys that any of its queries sees.
+
+    Beside inputs and output it needs the logits of one chunk of tiles.
+    """
+
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+        return [_attend(q, k, v, rpb, kernel_size)]
+
+    return _by_phase(attend, (q, k, v), dilation)[0]
+
+
+def _backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, kernel_size: int, dilation: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of queries, keys, values and bias; the weights are computed again."""
+    grad_rpb = torch.zeros_like(rpb)
+
+    def differentiate(grad: Tensor, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:
+        return _differentiate_maps(grad, q, k, v, rpb, kernel_size, grad_rpb)
+
+    with without_autocast(q):
+        grads = _by_phase(differentiate, (grad, q, k, v), dilation)
+    grad_q, grad_k, grad_v = (found.to(x.dtype) for found, x in zip(grads, (q, k, v)))
+    return grad_q, grad_k, grad_v, grad_rpb
+
+
+def _by_phase(
+    function: Callable[..., list[Tensor]], maps: Sequence[Tensor], dilation: int
+) -> list[Tensor]:
+    """Apply a function of maps to each of the maps that a dilation interleaves.
+
+    Args:
+        function (Callable): Maps ``(B', H', W', heads, D)`` to a list of such, contiguous.
+        maps (Sequence[Tensor]): ``(B, H, W, heads, D)``.
+        dilation (int): ``d``; pixels are sorted by their remainders first.
+    """
     if dilation == 1:
-        return _attend(q, k, v, rpb, kernel_size)
-    sides = q.shape[1:3]
+        return function(*maps)
+    sides = maps[0].shape[1:3]
     orders = [
-        torch.argsort(torch.arange(n, device=q.device) % dilation, stable=True) for n in sides
+        torch.argsort(torch.arange(n, device=maps[0].device) % dilation, stable=True) for n in sides
     ]
-    q, k, v = (x.index_select(1, orders[0]).index_select(2, orders[1]) for x in (q, k, v))
+    maps = [x.index_select(1, orders[0]).index_select(2, orders[1]) for x in maps]
     bands = []
     for rows, count in _phases(sides[0], dilation):
         blocks = []
         for columns, width in _phases(sides[1], dilation):
-            parts = (
-                x[:, rows, columns].unflatten(2, (-1, width)).unflatten(1, (-1, count))
-                for x in (q, k, v)
-            )
-            q_maps, k_maps, v_maps = (x.transpose(2, 3) for x in parts)
-            shape = q_maps.shape
-            maps = (x.flatten(0, 2) for x in (q_maps, k_maps, v_maps))
-            attended = _attend(*maps, rpb, kernel_size).view(shape)
-            blocks.append(attended.transpose(2, 3).flatten(3, 4).flatten(1, 2))
-        bands.append(torch.cat(blocks, 2))
-    out = torch.cat(bands, 1)
-    return out.index_select(1, orders[0].argsort()).index_select(2, orders[1].argsort())
+            parts = [
+                x[:, rows, columns]
+                .unflatten(2, (-1, width))
+                .unflatten(1, (-1, count))
+                .transpose(2, 3)
+                for x in maps
+            ]
+            results = function(*(x.flatten(0, 2) for x in parts))
+            results = [x.view(parts[0].shape).transpose(2, 3) for x in results]
+            blocks.append([x.flatten(3, 4).flatten(1, 2) for x in results])
+        bands.append([torch.cat(same, 2) for same in zip(*blocks)])
+    inverse = [order.argsort() for order in orders]
+    joined = [torch.cat(same, 1) for same in zip(*bands)]
+    return [x.index_select(1, inverse[0]).index_select(2, inverse[1]) for x in joined]
 
 
 def _phases(side: int, dilation: int) -> list[tuple[slice, int]]:
@@ -148,12 +207,6 @@ def _phases(side: int, dilation: int) -> list[tuple[slice, int]]:
     split = longer * (count + 1)
     phases = [(slice(0, split), count + 1), (slice(split, side), count)]
     return [(place, length) for place, length in phases if place.stop > place.start]
-
-
-def _attend(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, kernel_size: int) -> Tensor:
-    if torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v, rpb)):
-        return _TiledAttention.apply(q, k, v, rpb, kernel_size)
-    return _forward(q, k, v, rpb, kernel_size)
 
 
 @dataclass(frozen=True)
@@ -304,45 +357,31 @@ def _weights(tiling: _Tiling, q: Tensor, k: Tensor, row: int, tiles: slice, bias
     return torch.softmax(logits, -1)
 
 
-def _forward(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, kernel_size: int) -> Tensor:
-    """Attend tile after tile: a tile of queries is multiplied with all keys that any of them sees.
-
-    Beside inputs and output it needs the logits of one chunk.
-    """
+def _attend(q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, kernel_size: int) -> Tensor:
+    """Attend inside maps, without dilation."""
     tiling, biases = _Tiling(q, rpb, kernel_size), {}
     out = torch.empty_like(q, dtype=accurate(q).dtype, memory_format=torch.contiguous_format)
     for chunk in tiling.chunks(len(q)):
-        weights = _weights(
-            tiling, tiling.take_queries(q, *chunk), tiling.take_keys(k, *chunk), *chunk[1:], biases
-        )
+        queries, keys = tiling.take_queries(q, *chunk), tiling.take_keys(k, *chunk)
+        weights = _weights(tiling, queries, keys, *chunk[1:], biases)
         tiling.put_queries(out, weights @ tiling.take_keys(v, *chunk), *chunk)
     return out
 
 
-class _TiledAttention(Function):
-    """The same with its gradient, which computes the weights again."""
-
-    @staticmethod
-    def forward(ctx, q, k, v, rpb, kernel_size):
-        ctx.save_for_backward(q, k, v, rpb)
-        ctx.kernel_size = kernel_size
-        return _forward(q, k, v, rpb, kernel_size)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        q, k, v, rpb = ctx.saved_tensors
-        with without_autocast(q):
-            grads = _backward(q, k, v, rpb, ctx.kernel_size, grad)
-        return *(x_grad.to(x.dtype) for x_grad, x in zip(grads, (q, k, v, rpb))), None
-
-
-def _backward(
-    q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, kernel_size: int, grad: Tensor
-) -> tuple[Tensor, ...]:
+def _differentiate_maps(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    rpb: Tensor,
+    kernel_size: int,
+    grad_rpb: Tensor,
+) -> list[Tensor]:
+    """Gradients of :func:`_attend`; that of the bias is added to ``grad_rpb``."""
     tiling, biases = _Tiling(q, rpb, kernel_size), {}
-    grad_q, grad_k, grad_v = (torch.zeros_like(x, dtype=rpb.dtype) for x in (q, k, v))
-    grad_rpb = torch.zeros_like(rpb)
+    grad_q, grad_k, grad_v = (
+        torch.zeros(x.shape, dtype=rpb.dtype, device=x.device) for x in (q, k, v)
+    )
     bias_grads: dict[tuple[int, int], Tensor] = {}
     for chunk in tiling.chunks(len(q)):
         queries = tiling.take_queries(q, *chunk)
@@ -354,15 +393,60 @@ def _backward(
         logits_grad = torch._softmax_backward_data(logits_grad, weights, -1, weights.dtype)
         for part, place in tiling.runs(*chunk[1:]):
             summed = logits_grad[:, part].sum((0, 1))
-            if place in bias_grads:
-                bias_grads[place] += summed
-            else:
-                bias_grads[place] = summed
+            bias_grads[place] = bias_grads[place] + summed if place in bias_grads else summed
         tiling.put_queries(grad_q, logits_grad @ keys, *chunk)
         tiling.add_keys(grad_k, logits_grad.transpose(-2, -1) @ queries, *chunk)
     for place, bias_grad in bias_grads.items():
         tiling.add_to_table(bias_grad, place, grad_rpb)
-    return grad_q, grad_k, grad_v, grad_rpb
+    return [grad_q, grad_k, grad_v]
 
 
-_neighborhood = Op('neighborhood_attention', reference=_reference, fast=_fast)
+def _compiled(
+    backend: str, q: Tensor, k: Tensor, v: Tensor, rpb: Tensor, kernel_size: int, dilation: int
+) -> Tensor:
+    return torch.ops.mmeffvit.neighborhood_attention(q, k, v, rpb, kernel_size, dilation)
+
+
+def _fake(q, k, v, rpb, kernel_size, dilation):
+    return torch.empty(q.shape, dtype=accurate(q).dtype, device=q.device)
+
+
+def _fake_backward(grad, q, k, v, rpb, kernel_size, dilation):
+    grads = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)]
+    return *grads, torch.empty_like(rpb)
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.window = inputs[4:]
+
+
+def _differentiate(ctx, grad):
+    grads = torch.ops.mmeffvit.neighborhood_attention_backward(
+        grad, *ctx.saved_tensors, *ctx.window
+    )
+    return *grads, None, None
+
+
+def _flops(q, k, v, rpb, kernel_size, dilation, *, out_shape=None, **_) -> int:
+    B, H, W, heads, D = q
+    return 2 * 2 * B * H * W * heads * D * kernel_size**2
+
+
+register(
+    'neighborhood_attention_backward(Tensor grad, Tensor q, Tensor k, Tensor v, Tensor rpb, '
+    'int kernel_size, int dilation) -> (Tensor, Tensor, Tensor, Tensor)',
+    _backward,
+    _fake_backward,
+    flops=lambda grad, *args, **kwargs: 2 * _flops(*args),
+)
+register(
+    'neighborhood_attention(Tensor q, Tensor k, Tensor v, Tensor rpb, int kernel_size, '
+    'int dilation) -> Tensor',
+    _forward,
+    _fake,
+    flops=_flops,
+    backward=_differentiate,
+    setup_context=_setup_context,
+)
+_neighborhood = Op('neighborhood_attention', reference=_reference, fast=_fast, compiled=_compiled)

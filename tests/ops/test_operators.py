@@ -78,6 +78,14 @@ def _window(rolled: bool, trains: bool = True) -> Case:
     return Case('window_attention', ops.window_attention, tensors, options, trains)
 
 
+def _neighborhood(trains: bool = True, **options) -> Case:
+    tensors = [_random(2, 7, 6, 2, 8, grad=trains) for _ in range(3)]
+    tensors.append(_random(2, 5, 5, grad=trains))
+    torch._dynamo.mark_static(tensors[-1])  # as parameters are
+    options = dict(kernel_size=3, **options)
+    return Case('neighborhood_attention', ops.neighborhood_attention, tensors, options, trains)
+
+
 def _gather(project_keys: bool) -> Case:
     queries, lookup = _random(2, 3, 8), _random(2, 20, 8)
     weights = [_random(8, 8), _random(8), _random(8, 8), _random(8)]
@@ -123,6 +131,9 @@ CASES = {
     'window': lambda: _window(rolled=False),
     'window rolled': lambda: _window(rolled=True),
     'window rolled inference': lambda: _window(rolled=True, trains=False),
+    'neighborhood': _neighborhood,
+    'neighborhood dilated': lambda: _neighborhood(dilation=2),
+    'neighborhood inference': lambda: _neighborhood(trains=False),
     'lookup gather': lambda: _gather(project_keys=False),
     'lookup gather, keys absorbed': lambda: _gather(project_keys=True),
     'lookup infuse': _infuse,
@@ -238,7 +249,9 @@ def test_counts_are_those_of_the_reference(name):
         assert counts[0][1] == counts[1][1] == 2 * counts[0][0] * case.trains
 
 
-@pytest.mark.parametrize('name', ['quadtree A top-k', 'slide', 'window rolled', 'depthwise'])
+@pytest.mark.parametrize(
+    'name', ['quadtree A top-k', 'slide', 'window rolled', 'neighborhood dilated', 'depthwise']
+)
 def test_exporters_see_standard_operators(name):
     case = CASES[name]()
     visible = case.options.pop('visible', None)
