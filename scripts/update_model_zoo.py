@@ -12,6 +12,7 @@ attention included) are measured here on meta tensors.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
@@ -26,6 +27,7 @@ from mmeffvit.utils.atomic import write_text
 
 ROOT = Path(__file__).parents[1]
 METAFILES = ROOT / 'configs' / 'metafiles'
+INDEX = ROOT / 'model-index.yml'
 BEGIN, END = '<!-- models:begin -->', '<!-- models:end -->'
 COLUMNS = (
     'config', 'framework', 'params (M)', 'FLOPs (G)', 'at', 'published', 'source', 'recipe',
@@ -58,6 +60,7 @@ def main() -> int:
         for path, content in metafiles.items():
             write_text(path, dump(content))
     pages = {
+        INDEX: index(metafiles),
         ROOT / 'docs' / 'model_zoo.md': zoo_page(metafiles),
         ROOT / 'README.md': readme(metafiles),
     }
@@ -72,10 +75,15 @@ def main() -> int:
 
 
 def imported() -> list[Path]:
-    """The metafiles in the order of the index, which is the order of the tables."""
-    return [
-        ROOT / path for path in yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']
-    ]
+    """The metafiles in the order of the index, which is the order of the tables; new ones last."""
+    listed = [ROOT / path for path in yaml.safe_load(INDEX.read_text())['Import']]
+    found = sorted(METAFILES.glob('*.yml'))
+    return [path for path in listed if path in found] + [p for p in found if p not in listed]
+
+
+def index(metafiles: Iterable[Path]) -> str:
+    """``model-index.yml``, by which ``mim`` finds the metafiles."""
+    return ''.join(['Import:\n', *(f'  - {path.relative_to(ROOT)}\n' for path in metafiles)])
 
 
 def check_listing(metafiles: dict[Path, dict]) -> list[str]:

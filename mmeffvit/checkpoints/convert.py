@@ -2,61 +2,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
 import torch
 from torch import Tensor
 
 from ..registry import MODELS
 from ..zoo import current_name
-from .cswin import CSWIN
-from .dualtoken import DUALTOKEN
 from .keymap import Conversion, KeyMap, apply_rules, check_against
-from .lightvit import LIGHTVIT
-from .lookupvit import VIT_TO_LOOKUPVIT
-from .nat import DINAT, NAT
-from .pvt import PVT, PVTV2
-from .quadtree import QUADTREE
-from .skipat import SKIPAT, VIT_TO_SKIPAT
-from .slide import (
-    CSWIN_TO_SLIDE,
-    PVT_TO_SLIDE,
-    PVTV2_TO_SLIDE,
-    SLIDE_PVT,
-    SLIDE_PVTV2,
-    SLIDE_SWIN,
-    SWIN_TO_SLIDE,
-)
-from .swin import SWIN
-from .uformer import SKIP_UFORMER, UFORMER
-from .uniformer import SKIP_UNIFORMER
-from .vit import VIT
+
+
+def _find_families() -> dict[str, KeyMap]:
+    """The key maps of this package, by the name of the variable in lower case."""
+    modules = [
+        import_module(f'{__package__}.{found.name}')
+        for found in iter_modules([str(Path(__file__).parent)])
+        if found.name != Path(__file__).stem
+    ]
+    found = {
+        name.lower(): value
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, KeyMap)
+    }
+    return dict(sorted(found.items()))
+
 
 #: Public code bases whose checkpoints can be converted.
-FAMILIES: dict[str, KeyMap] = {
-    'cswin': CSWIN,
-    'cswin_to_slide': CSWIN_TO_SLIDE,
-    'dinat': DINAT,
-    'dualtoken': DUALTOKEN,
-    'lightvit': LIGHTVIT,
-    'nat': NAT,
-    'pvt': PVT,
-    'pvt_to_slide': PVT_TO_SLIDE,
-    'pvtv2': PVTV2,
-    'pvtv2_to_slide': PVTV2_TO_SLIDE,
-    'quadtree': QUADTREE,
-    'skipat': SKIPAT,
-    'slide_pvt': SLIDE_PVT,
-    'slide_pvtv2': SLIDE_PVTV2,
-    'slide_swin': SLIDE_SWIN,
-    'swin': SWIN,
-    'swin_to_slide': SWIN_TO_SLIDE,
-    'uformer': UFORMER,
-    'uformer_skipat': SKIP_UFORMER,
-    'uniformer_skipat': SKIP_UNIFORMER,
-    'vit': VIT,
-    'vit_to_lookupvit': VIT_TO_LOOKUPVIT,
-    'vit_to_skipat': VIT_TO_SKIPAT,
-}
+FAMILIES = _find_families()
 PARTS = ('backbone', 'model')
 
 

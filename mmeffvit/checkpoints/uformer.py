@@ -62,7 +62,7 @@ UFORMER = KeyMap(
 )
 
 #: A plain Uformer as the start of one with SkipAt.
-SKIP_UFORMER = KeyMap(
+UFORMER_SKIPAT = KeyMap(
     source=UFORMER.source,
     rules=(
         Drop(r'decoderlayer_\d\.blocks\.\d+\.(attn|modulator)\..+', 'the decoder does not attend'),

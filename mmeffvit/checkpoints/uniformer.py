@@ -29,7 +29,7 @@ def _config(state: StateDict) -> dict:
     )
 
 
-SKIP_UNIFORMER = KeyMap(
+UNIFORMER_SKIPAT = KeyMap(
     source='UniFormerUNet of this package',
     rules=(
         Rename(r'(decoder\.\d\.\d+\.attn)\.qkv\.(weight|bias)', r'\1.v.\2', _values),

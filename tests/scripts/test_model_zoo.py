@@ -26,6 +26,7 @@ def tool() -> dict:
 def test_tables_are_not_stale(tool):
     metafiles = {path: yaml.safe_load(path.read_text()) for path in tool['imported']()}
     assert not tool['check_listing'](metafiles)
+    assert (ROOT / 'model-index.yml').read_text() == tool['index'](metafiles)
     assert (ROOT / 'docs/model_zoo.md').read_text() == tool['zoo_page'](metafiles)
     assert (ROOT / 'README.md').read_text() == tool['readme'](metafiles)
 
