@@ -39,6 +39,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--part', choices=PARTS, default='backbone')
     parser.add_argument('--allow-partial', action='store_true', help='write despite a mismatch')
+    parser.add_argument(
+        '--image-size',
+        type=int,
+        nargs=2,
+        metavar=('H', 'W'),
+        help="images that a plain ViT's position table is of, where it is not square",
+    )
     parser.add_argument('--verbose', action='store_true', help='list every key')
     return parser.parse_args()
 
@@ -49,7 +56,7 @@ def main() -> None:
     if args.dst.suffix not in SUFFIXES:
         raise UserError(f'{args.dst} must end in one of {", ".join(SUFFIXES)}.')
     with user_input():
-        result = convert(read_weights(args.src), args.family, args.part)
+        result = convert(read_weights(args.src), args.family, args.part, image_size=args.image_size)
     report(result, args.verbose)
     if not result.is_exact and not args.allow_partial:
         raise UserError(

@@ -13,7 +13,6 @@ from mmeffvit.cli.launch import (
     process_group,
 )
 from mmeffvit.cli.training import (
-    check_resumable,
     enable_amp,
     enable_auto_scale_lr,
     enable_finite_loss,
@@ -71,11 +70,8 @@ def main() -> None:
             enable_finite_loss(cfg)
         check_data(cfg, ('train_dataloader', 'val_dataloader'))
     with process_group(cfg), partial_allowed(args.allow_partial):
-        notes = preview_weights(cfg)
-        runner = build_runner(cfg, notes)
-        if resumed is not None:
-            check_resumable(runner.model, resumed)
-        runner.train()
+        notes = preview_weights(cfg, resumed)
+        build_runner(cfg, notes).train()
 
 
 if __name__ == '__main__':

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..registry import MODELS
 from ..zoo import current_name
-from .keymap import Conversion, KeyMap, apply_rules, check_against
+from .keymap import Conversion, KeyMap, NotSquareError, StateDict, apply_rules, check_against
 
 
 def _find_families() -> dict[str, KeyMap]:
@@ -40,6 +40,7 @@ def convert(
     family: str,
     part: str = 'backbone',
     config: dict | None = None,
+    image_size: Sequence[int] | None = None,
 ) -> Conversion:
     """Convert a public state dict to our keys and check it against the model it belongs to.
 
@@ -52,6 +53,8 @@ def convert(
             heads of detectors and segmentors keep their names.
         config (dict, optional): Backbone config to check against; inferred from the weights if
             not given.
+        image_size (Sequence[int], optional): Height and width that a plain ViT's position table is
+            of, where they differ.
 
     Returns:
         Conversion: The new state, and what was mapped, dropped, missing, unexpected, mismatched.
@@ -81,7 +84,9 @@ def convert(
     try:
         if key_map.finish is not None:
             result.state = key_map.finish(result.state)
-        result.config = config or key_map.config(result.state)
+        result.config = config or _config(key_map, result.state, image_size)
+    except NotSquareError:
+        raise
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(
             f'The file has too few keys of {key_map.source} to tell its architecture by '
@@ -125,6 +130,16 @@ def recognise(state: Mapping[str, Tensor]) -> list[str]:
 
 def _is_head(key: str, key_map: KeyMap) -> bool:
     return any(re.fullmatch(rule.pattern, key) for rule in key_map.head_rules)
+
+
+def _config(key_map: KeyMap, state: StateDict, image_size: Sequence[int] | None) -> dict:
+    if image_size is None:
+        return key_map.config(state)
+    if 'position.weight' not in state:
+        raise ValueError('an image size is of use where there is one position table')
+    one_cell = 1 + ('cls_token' in state)
+    table = state['position.weight'][:, :one_cell]
+    return {**key_map.config({**state, 'position.weight': table}), 'img_size': tuple(image_size)}
 
 
 def _examples(state: Mapping[str, Tensor]) -> str:

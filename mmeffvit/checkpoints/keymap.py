@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isqrt
 
 import torch
 from torch import Tensor
@@ -167,6 +168,25 @@ def stage_depths(state: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
     }
     stages = sorted({stage for stage, _ in found})
     return tuple(1 + max(block for s, block in found if s == stage) for stage in stages)
+
+
+class NotSquareError(ValueError):
+    """A position table does not show the grid that it is of."""
+
+
+def side_of(cells: int) -> int:
+    """Side of a square grid.
+
+    Raises:
+        NotSquareError: If it is none, or has no cells.
+    """
+    side = isqrt(max(0, cells))
+    if side == 0 or side * side != cells:
+        raise NotSquareError(
+            f'The position table has {cells} cells, which are no square grid: give the size of the '
+            'images that it was trained at by --image-size HEIGHT WIDTH (convert(image_size=...)).'
+        )
+    return side
 
 
 def to_linear(weight: Tensor, match: re.Match) -> Tensor:

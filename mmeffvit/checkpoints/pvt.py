@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from math import isqrt
 
 from torch import Tensor
 
-from .keymap import Drop, KeyMap, Rename, Rule, StateDict, stage_depths
+from .keymap import Drop, KeyMap, NotSquareError, Rename, Rule, StateDict, stage_depths
 
 #: Linear classifier of the field, to mmpretrain's ``LinearClsHead``.
 LINEAR_HEAD = (Rename(r'head\.(?:fc\.)?(weight|bias)', r'head.fc.\1'),)
@@ -61,7 +62,10 @@ def pyramid_arch(state: StateDict) -> dict:
 def without_class_token(table: Tensor, match: re.Match) -> Tensor:
     """The rows of a square grid, the last ones of a position table."""
     rows = table.shape[1]
-    return table[:, rows - int(rows**0.5) ** 2 :]
+    side = isqrt(rows)
+    if rows - side * side > 1:
+        raise NotSquareError(f'A position table has {rows} rows, which are no square grid.')
+    return table[:, rows - side * side :]
 
 
 _SPATIAL_REDUCTION = pyramid_rules((Rename(r'((?:q|kv|proj|sr|norm)\..+)', r'\2'),))

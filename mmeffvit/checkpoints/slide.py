@@ -15,7 +15,7 @@ from ..layers import SlideAttention
 from .cswin import CSWIN, cswin_arch
 from .keymap import Drop, KeyMap, Rename, StateDict
 from .pvt import LINEAR_HEAD, PVT, PVTV2, pyramid_arch, pyramid_rules
-from .swin import OUTPUT_NORMS, SWIN, swin_arch, swin_rules, window_size_of
+from .swin import OUTPUT_NORMS, SWIN, position_size_of, swin_arch, swin_rules, window_size_of
 
 _NAMES = r'((?:qkv|proj|dep_conv[12]?)\..+|relative_position_bias_table)'
 #: One-hot kernels; the layer has them where a file leaves them out.
@@ -31,6 +31,7 @@ def _swin_config(state: StateDict) -> dict:
         num_slide_stages=sum(table.ndim == 6 for table in tables),
         window_size=tuple(7 if table.ndim == 6 else window_size_of(table) for table in tables),
         attention=_options(state),
+        **position_size_of(state),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .keymap import Drop, KeyMap, Rename, Rule, StateDict, stage_depths
+from .keymap import Drop, KeyMap, Rename, Rule, StateDict, side_of, stage_depths
 from .pvt import LINEAR_HEAD
 
 _BLOCK = r'(?:layers|stages)\.(\d)\.blocks\.(\d+)\.'
@@ -73,13 +73,17 @@ def window_size_of(table: Tensor) -> int:
     return (isqrt(table.shape[0]) + 1) // 2
 
 
+def position_size_of(state: StateDict) -> dict:
+    """The argument for the absolute position table after the stem, if there is one."""
+    table = state.get('stages.0.position.weight')
+    return {} if table is None else dict(position_size=4 * side_of(table.shape[1]))
+
+
 def _config(state: StateDict) -> dict:
     arch, tables = swin_arch(state)
     window_size = tuple(window_size_of(table) for table in tables)
     config: dict[str, Any] = dict(type='SwinTransformer', arch=arch, window_size=window_size)
-    if 'stages.0.position.weight' in state:
-        config['position_size'] = 4 * isqrt(state['stages.0.position.weight'].shape[1])
-    return config
+    return {**config, **position_size_of(state)}
 
 
 #: Classification checkpoints have the norm of the last stage only.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from .keymap import Drop, KeyMap, Rename, Rule, StateDict
+import torch
+
+from .keymap import Drop, KeyMap, Rename, Rule, StateDict, side_of
 from .pvt import LINEAR_HEAD
 
 _BLOCK = r'(?:blocks|layers)\.(\d+)\.'
@@ -48,7 +50,7 @@ def vit_arch(state: StateDict, inner: str = '') -> dict:
             num_heads=max(1, width // 64),
             mlp_ratio=len(state[f'blocks.0.{inner}mlp.fc1.bias']) / width,
         ),
-        img_size=round(rows**0.5) * patch_size,
+        img_size=side_of(rows) * patch_size,
         patch_size=patch_size,
         qkv_bias=f'blocks.0.{inner}attn.qkv.bias' in state,
     )
@@ -65,6 +67,22 @@ def vit_config(state: StateDict) -> dict:
     )
 
 
+def finish(state: StateDict) -> StateDict:
+    """The state with a patch bias and without a distillation token.
+
+    DeiT adds a position to its distillation token; both are constants, so their sum is a register.
+    """
+    state = with_patch_bias(state)
+    token = state.pop('dist_token', None)
+    if token is not None:
+        cls_row, own_row, patches = state['position.weight'].split(
+            [1, 1, state['position.weight'].shape[1] - 2], dim=1
+        )
+        state['registers'] = token + own_row
+        state['position.weight'] = torch.cat([cls_row, patches], dim=1)
+    return state
+
+
 def with_patch_bias(state: StateDict) -> StateDict:
     """The state with a zero bias of the patch embedding, which has none in mmseg."""
     weight = state['patch_embed.proj.weight']
@@ -76,11 +94,13 @@ VIT = KeyMap(
     rules=(
         Rename(r'(cls_token)', r'\1'),
         Rename(r'reg_token', 'registers'),
+        Rename(r'dist_token', 'dist_token'),
+        Drop(r'head_dist\..+', 'our classifier has one head; DeiT averages two'),
         Rename(r'pos_embed', 'position.weight'),
         Rename(FINAL_NORM, r'norm.\1'),
         *vit_rules(),
     ),
     config=vit_config,
     head_rules=LINEAR_HEAD,
-    finish=with_patch_bias,
+    finish=finish,
 )

@@ -66,11 +66,9 @@ def enable_resume(cfg: Config, checkpoint: str) -> Weights | None:
     Raises:
         UserError: If the checkpoint is missing, damaged, or is no training checkpoint.
     """
-    cfg.resume = True
     path = find_latest_checkpoint(cfg.work_dir) if checkpoint == 'auto' else checkpoint
-    # Without a path mmengine searches the work directory too, and starts anew.
-    cfg.load_from = path
-    if path is None:
+    cfg.resume = path is not None
+    if path is None:  # the run starts as it did the first time
         if any(Path(cfg.work_dir).glob('*.pth')):
             raise UserError(
                 f'{cfg.work_dir} has checkpoints, but none that a run can be resumed from: move '
@@ -78,6 +76,7 @@ def enable_resume(cfg: Config, checkpoint: str) -> Weights | None:
             )
         LOGGER.info('%s has no checkpoint: the run starts anew.', cfg.work_dir)
         return None
+    cfg.load_from = path
     if Path(path).is_dir():
         return None
     loaded = read_checkpoint(path)
@@ -93,8 +92,8 @@ def enable_resume(cfg: Config, checkpoint: str) -> Weights | None:
     return Weights(loaded['state_dict'], path)
 
 
-def check_resumable(model: nn.Module, weights: Weights) -> None:
-    """Check that the weights of a checkpoint are the model's, every one.
+def check_resumable(model: nn.Module, weights: Weights) -> str:
+    """Check that the weights of a checkpoint are the model's, every one; returns what was found.
 
     Raises:
         UserError: Names what differs: the optimizer's state would not fit.
@@ -105,6 +104,7 @@ def check_resumable(model: nn.Module, weights: Weights) -> None:
             f'{weights.source} cannot be resumed, it is of another model: {loaded}; start from its '
             f'weights with --cfg-options load_from={weights.source}.'
         )
+    return f'resumed: {loaded}.'
 
 
 def enable_finite_loss(cfg: Config) -> None:
@@ -114,20 +114,23 @@ def enable_finite_loss(cfg: Config) -> None:
         cfg.custom_hooks = [*hooks, dict(type='mmeffvit.FiniteLossHook')]
 
 
-def preview_weights(cfg: Config) -> list[str]:
+def preview_weights(cfg: Config, resumed: Weights | None = None) -> list[str]:
     """Fill a model as the run will, to say or refuse it before the run starts.
 
     Args:
-        cfg (Config): Its ``load_from`` and ``init_cfg`` name the weights; those of a resumed run
-            are :func:`check_resumable`'s.
+        cfg (Config): Its ``load_from`` and ``init_cfg`` name the weights.
+        resumed (Weights, optional): Those of a run that is resumed.
 
     Returns:
         list[str]: What is loaded from where and what keeps its initial values, one line per file.
 
     Raises:
         CheckpointError: If a file cannot be read, or is of another model.
+        UserError: If ``resumed`` does not fit exactly.
     """
     model = build_model(cfg)
+    if resumed is not None:
+        return [check_resumable(model, resumed)]
     notes = []
     for module in model.modules():
         for init in _pretrained(module):
@@ -135,7 +138,7 @@ def preview_weights(cfg: Config) -> list[str]:
             if init.get('prefix'):
                 weights = weights.part(init['prefix'])
             notes.append(_account(module, weights))
-    if cfg.get('load_from') and not cfg.get('resume'):
+    if cfg.get('load_from'):
         notes.append(_account(model, read_weights(cfg.load_from)))
     return notes
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmeffvit.backbones import PVT, PVTv2, SwinTransformer
+from mmeffvit.backbones import PVT, PVTv2, SlideSwin, SwinTransformer
 from mmeffvit.checkpoints import convert
 from mmeffvit.registry import MODELS
 
@@ -70,6 +70,25 @@ def test_swin_round_trip(home):
     image = torch.randn(1, 3, 64, 80)
     for actual, expected in zip(other(image), swin(image)):
         torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize(
+    ('build', 'family'),
+    [(SwinTransformer, 'swin'), (SlideSwin, 'slide_swin'), (SwinTransformer, 'swin_to_slide')],
+)
+def test_absolute_positions_are_kept(build, family):
+    model = _randomised(build(ARCH, position_size=96))
+    public = _official(model)
+    public['absolute_pos_embed'] = public.pop('layers.0.position.weight')
+    result = convert(public, family)
+    assert result.is_exact
+    assert result.config['position_size'] == 96
+    other = MODELS.build(result.config).eval()
+    other.load_state_dict(result.state)
+    if family != 'swin_to_slide':
+        image = torch.randn(1, 3, 64, 80)
+        for actual, expected in zip(other(image), model(image)):
+            torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.slow

@@ -95,3 +95,38 @@ def test_a_family_by_its_name_of_version_0_1():
     with pytest.warns(DeprecationWarning, match="'vit-to-skipat' .* 'vit_to_skipat'"):
         result = convert(state, 'vit-to-skipat')
     assert result.config['type'] == 'SkipAtViT'
+
+
+def test_the_distillation_token_of_deit_becomes_a_register():
+    deit = pytest.importorskip('mmpretrain.models').DistilledVisionTransformer
+    arch = dict(embed_dims=128, num_layers=2, num_heads=2, feedforward_channels=256)
+    theirs = randomised(deit(arch, img_size=48, patch_size=16, out_type='featmap'))
+    head = {'head_dist.weight': torch.zeros(5, 128), 'head_dist.bias': torch.zeros(5)}
+    result = convert({**theirs.state_dict(), **head}, 'vit')
+    assert result.is_exact
+    assert result.config['num_registers'] == 1
+    ours = MODELS.build(result.config).eval()
+    ours.load_state_dict(result.state)
+    for size in ((48, 48), (64, 80)):
+        image = torch.randn(1, 3, *size)
+        torch.testing.assert_close(ours(image)[-1], theirs(image)[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_position_table_that_is_not_square_asks_for_its_image_size():
+    vit = pytest.importorskip('mmpretrain.models').VisionTransformer
+    arch = dict(embed_dims=128, num_layers=2, num_heads=2, feedforward_channels=256)
+    theirs = randomised(vit(arch, img_size=(64, 48), patch_size=16, out_type='featmap'))
+    with pytest.raises(ValueError, match=r'12 cells, .*--image-size'):
+        convert(theirs.state_dict(), 'vit')
+    result = convert(theirs.state_dict(), 'vit', image_size=(64, 48))
+    assert result.is_exact
+    assert result.config['img_size'] == (64, 48)
+    ours = MODELS.build(result.config).eval()
+    ours.load_state_dict(result.state)
+    for size in ((64, 48), (80, 64)):
+        image = torch.randn(1, 3, *size)
+        torch.testing.assert_close(ours(image)[-1], theirs(image)[-1], rtol=1e-4, atol=1e-4)
+    assert convert(theirs.state_dict(), 'vit', image_size=(96, 48)).mismatched
+    for family in ('vit_to_skipat', 'vit_to_lookupvit'):
+        with pytest.raises(ValueError, match='--image-size'):
+            convert(theirs.state_dict(), family)

@@ -53,9 +53,9 @@ def test_resume_follows_a_work_directory_that_was_moved(checkpoint, tmp_path):
 
 
 def test_resume_without_a_checkpoint_starts_anew(tmp_path):
-    cfg = Config(dict(work_dir=str(tmp_path)))
+    cfg = Config(dict(work_dir=str(tmp_path), load_from='start.pth'))
     enable_resume(cfg, 'auto')
-    assert cfg.load_from is None
+    assert (cfg.resume, cfg.load_from) == (False, 'start.pth')
     with pytest.raises(ValueError, match='does not exist'):
         enable_resume(cfg, str(tmp_path / 'no.pth'))
 
