@@ -1,4 +1,4 @@
 _base_ = 'maskrcnn_nat_t_3x_coco.py'
 
-# The authors published no weights: start from NAT's.
+# The authors published no weights: convert NAT's with --family nat_to_slide.
 model = dict(backbone=dict(type='mmeffvit.SlideNAT'))

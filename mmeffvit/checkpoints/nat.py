@@ -11,19 +11,30 @@ from .swin import OUTPUT_NORMS
 _BLOCK = r'levels\.(\d)\.blocks\.(\d+)\.'
 
 
-def _config(state: StateDict, name: str) -> dict:
+def nat_arch(state: StateDict) -> dict:
+    """The arch of NAT, or of Slide-NAT, off a converted state."""
     depths = stage_depths(state, r'stages\.(\d)\.blocks\.(\d+)\.')
-    tables = [state[f'stages.{i}.blocks.0.attn.rpb'] for i in range(len(depths))]
-    hidden = [state[f'stages.{i}.blocks.0.mlp.fc1.weight'] for i in range(len(depths))]
+    heads, ratios = [], []
+    for stage in range(len(depths)):
+        block = f'stages.{stage}.blocks.0.'
+        slide = f'{block}attn.relative_position_bias_table'
+        heads.append(state[slide].shape[1] if slide in state else len(state[f'{block}attn.rpb']))
+        hidden, width = state[f'{block}mlp.fc1.weight'].shape
+        ratios.append(hidden / width)
     arch = dict(
         embed_dims=len(state['stages.0.patch_embed.norm.weight']),
         depths=depths,
-        num_heads=tuple(len(table) for table in tables),
-        mlp_ratios=tuple(weight.shape[0] / weight.shape[1] for weight in hidden),
+        num_heads=tuple(heads),
+        mlp_ratios=tuple(ratios),
     )
     if 'stages.0.blocks.0.scale1.weight' in state:
         arch['layer_scale'] = 1e-5
-    return dict(type=name, arch=arch, attention=dict(kernel_size=(tables[0].shape[-1] + 1) // 2))
+    return arch
+
+
+def _config(state: StateDict, name: str) -> dict:
+    kernel_size = (state['stages.0.blocks.0.attn.rpb'].shape[-1] + 1) // 2
+    return dict(type=name, arch=nat_arch(state), attention=dict(kernel_size=kernel_size))
 
 
 NAT = KeyMap(

@@ -14,6 +14,7 @@ import torch
 from ..layers import SlideAttention
 from .cswin import CSWIN, cswin_arch
 from .keymap import Drop, KeyMap, Rename, StateDict
+from .nat import NAT, nat_arch
 from .pvt import LINEAR_HEAD, PVT, PVTV2, pyramid_arch, pyramid_rules
 from .swin import OUTPUT_NORMS, SWIN, position_size_of, swin_arch, swin_rules, window_size_of
 
@@ -47,6 +48,13 @@ def _pvt_config(name: str) -> Callable[[StateDict], dict]:
 
 def _cswin_config(state: StateDict) -> dict:
     return dict(type='SlideCSwin', arch=cswin_arch(state), attention=_options(state))
+
+
+def _nat_config(state: StateDict) -> dict:
+    stages = sum(f'stages.{i}.blocks.0.attn.dep_conv.bias' in state for i in range(4))
+    return dict(
+        type='SlideNAT', arch=nat_arch(state), num_slide_stages=stages, attention=_options(state)
+    )
 
 
 def _options(state: StateDict) -> dict:
@@ -127,6 +135,12 @@ CSWIN_TO_SLIDE = _start_from(
     _cswin_config,
     r'stage[12]\.\d+\.attns\.\d\.get_v\..+',
     head_dims=lambda state: cswin_arch(state)['embed_dims'] // cswin_arch(state)['num_heads'][0],
+)
+NAT_TO_SLIDE = _start_from(
+    NAT,
+    _nat_config,
+    r'levels\.[01]\.blocks\.\d+\.attn\.rpb',
+    head_dims=lambda state: 32,
 )
 _REDUCTION = r'(?:block[12]|stages\.[01]\.blocks)\.\d+\.attn\.(?:sr|norm)\..+'
 PVT_TO_SLIDE, PVTV2_TO_SLIDE = (

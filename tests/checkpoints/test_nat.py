@@ -50,3 +50,22 @@ def test_a_classifier_has_the_last_norm_only():
     assert result.untrained == [
         f'norms.{i}.{leaf}' for i in range(3) for leaf in ('weight', 'bias')
     ]
+
+
+def test_slide_nat_starts_from_nat():
+    """Its first stages attend as Slide attention with one-hot kernels and NAT's projections."""
+    torch.manual_seed(0)
+    arch = dict(ARCH, embed_dims=32, num_heads=(1, 2, 4, 8))
+    model = NAT(arch)
+    public = {public_name(key): value for key, value in model.state_dict().items()}
+    result = convert(public, 'nat_to_slide')
+    assert result.is_exact and result.config['type'] == 'SlideNAT'
+    ours = MODELS.build({'_scope_': 'mmeffvit', **result.config}).eval()
+    ours.load_state_dict(result.state)
+    x = torch.randn(1, 6 * 5, 64)
+    theirs, layer = model.stages[1].blocks[0].attn, ours.stages[1].blocks[0].attn
+    rows = [theirs.qkv(x).unflatten(-1, (3, 2, 32)), layer.qkv(x).unflatten(-1, (2, 3, 32))]
+    torch.testing.assert_close(rows[1].transpose(2, 3), rows[0])
+    assert not layer.relative_position_bias_table.any() and not layer.dep_conv1.weight.any()
+    kept = ours.stages[2].blocks[0].attn.rpb
+    assert torch.equal(kept, model.stages[2].blocks[0].attn.rpb)
