@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -75,7 +77,7 @@ class NeighborhoodAttention(BaseModule):
         ``H`` and ``W`` are at least the window's, ``kernel_size * dilation``.
         """
         window = self.kernel_size * self.dilation
-        missing = [torch.sym_max(window - side, 0) for side in grid]
+        missing = [cast(int, torch.sym_max(window - side, 0)) for side in grid]
         x = F.pad(x.unflatten(1, grid), (0, 0, 0, missing[1], 0, missing[0]))
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
         return q * self.scale, k, v

@@ -21,6 +21,8 @@ from .dispatch import Op
 from .numerics import accurate, without_autocast
 from .operators import register
 
+_softmax_backward = torch._softmax_backward_data  # pyright: ignore[reportPrivateImportUsage]
+
 #: Side of the square tiles of queries that share their keys: large enough for matrix products, and
 #: small enough that few of the tile's keys are outside the window of a query.
 TILE = 4
@@ -242,8 +244,8 @@ def tile_axis(length: int, kernel_size: int, device: torch.device) -> TiledAxis:
     patterns = torch.where(hidden, -1, offsets).flatten(1)
     changes = [0, *((patterns[1:] != patterns[:-1]).any(1).nonzero()[:, 0] + 1).tolist()]
     runs = [slice(a, b) for a, b in zip(changes, [*changes[1:], len(patterns)])]
-    tensors = (x.to(device) for x in (queries, keys, offsets, hidden))
-    return TiledAxis(*tensors, runs)
+    queries, keys, offsets, hidden = (x.to(device) for x in (queries, keys, offsets, hidden))
+    return TiledAxis(queries, keys, offsets, hidden, runs)
 
 
 class _Tiling:
@@ -390,7 +392,7 @@ def _differentiate_maps(
         out_grad = tiling.clear_repeats(tiling.take_queries(grad, *chunk), *chunk[1:])
         tiling.add_keys(grad_v, weights.transpose(-2, -1) @ out_grad, *chunk)
         logits_grad = out_grad @ values.transpose(-2, -1)
-        logits_grad = torch._softmax_backward_data(logits_grad, weights, -1, weights.dtype)
+        logits_grad = _softmax_backward(logits_grad, weights, -1, weights.dtype)
         for part, place in tiling.runs(*chunk[1:]):
             summed = logits_grad[:, part].sum((0, 1))
             bias_grads[place] = bias_grads[place] + summed if place in bias_grads else summed

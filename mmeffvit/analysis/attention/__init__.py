@@ -1,17 +1,8 @@
 """Attention maps of the layers, registered by layer type, one module per family."""
 
-from . import (  # noqa: F401  (they register their layers)
-    cswin,
-    dualtoken,
-    lightvit,
-    lookupvit,
-    nat,
-    quadtree,
-    skipat,
-    slide,
-    softmax,
-    window,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
 from .protocol import AttentionMap, AttentionQuery, explain, has_explanation
 from .recorder import (
     ATTENTION,
@@ -36,3 +27,7 @@ __all__ = [
     'has_explanation',
     'mean_attention',
 ]
+
+# The module of each family registers its layers.
+for _module in iter_modules(__path__):
+    import_module(f'{__name__}.{_module.name}')
