@@ -4,9 +4,11 @@
     benchmarks/compile_kernels.py                          # every op, sm_80, sm_90 and sm_100
     benchmarks/compile_kernels.py quadtree --targets 90 --only 'K=8'
 
-A kernel passes if it spills nothing (stack = 0), takes at most 128 registers per thread and
-multiplies on matrix units. The module triton.py of an op names in COMPILE_CASES calls of its
-op; the kernels are compiled exactly as these calls launch them. Exits with 1 if one fails.
+A kernel passes if it spills nothing (stack = 0), takes at most 128 registers per thread (168 in a
+program of up to four warps: three of those still fit a multiprocessor, and on an H200 they were
+faster than smaller ones) and multiplies on matrix units. The module triton.py of an op names in
+COMPILE_CASES calls of its op; the kernels are compiled exactly as these calls launch them. Exits
+with 1 if one fails.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from mmeffvit import ops
 from mmeffvit.cli.errors import UserError, run_cli
 
 TARGETS = (80, 90, 100)
-MAX_REGISTERS = 128
+MAX_REGISTERS, MAX_REGISTERS_FEW_WARPS = 128, 168
 
 
 class Usage(NamedTuple):
@@ -63,7 +65,8 @@ class Usage(NamedTuple):
     @property
     def passes(self) -> bool:
         """Whether the kernel spills nothing, is lean enough and uses matrix units."""
-        return self.stack == 0 and self.registers <= MAX_REGISTERS and self.products > 0
+        most = MAX_REGISTERS if self.warps > 4 else MAX_REGISTERS_FEW_WARPS
+        return self.stack == 0 and self.registers <= most and self.products > 0
 
 
 def parse_args() -> argparse.Namespace:

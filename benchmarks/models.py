@@ -40,7 +40,9 @@ from mmeffvit.cli.errors import UserError, user_input
 from mmeffvit.models import find_model
 
 #: With their markers in drawings.
-MODES = {'eager': 'o', 'compiled': '^', 'deploy': 's'}
+MODES = {'eager': 'o', 'compiled': '^', 'deploy': 's', 'graph': 'D'}
+#: Modes of inference.
+FROZEN_MODES = ('deploy', 'graph')
 MEASURES = ('latency', 'training')
 DTYPES = {name: getattr(torch, name) for name in ('float32', 'bfloat16', 'float16')}
 #: Largest relative difference from eager; top-k flips where scores tie within rounding.
@@ -140,7 +142,7 @@ def benchmark(
             groups.setdefault(setting, []).extend(
                 Entry(name, mode, setting, cost)
                 for mode in modes
-                if mode != 'deploy' or setting.measure == 'latency'
+                if mode not in FROZEN_MODES or setting.measure == 'latency'
             )
 
     entries: list[Entry] = []
@@ -203,7 +205,7 @@ def _measure(
     for index, entry in enumerate(group):
         model = models[entry.model].to(setting.device).train(setting.measure == 'training')
         try:
-            run = _make_run(model, entry.mode, setting, x)
+            run = make_run(model, entry.mode, setting, x)
             outputs = run()
         except Exception as error:  # compilers raise what they like; the others are still measured
             entry.failure = (str(error) or type(error).__name__).splitlines()[0]
@@ -221,9 +223,18 @@ def _measure(
         model.to('cpu')
 
 
-def _make_run(
+def make_run(
     model: nn.Module, mode: str, setting: Setting, x: Tensor
 ) -> Callable[[], list[Tensor]]:
+    """A function that runs a model once, or trains it for a step, and returns its outputs.
+
+    Args:
+        model (nn.Module): On the setting's device.
+        mode (str): Of :data:`MODES`; ``'graph'`` replays a CUDA graph of eager, in which no kernel
+            waits for Python.
+        setting (Setting): Precision and measure.
+        x (Tensor): Input.
+    """
     if mode == 'deploy':
         model = copy.deepcopy(model)
         for module in list(model.modules()):
@@ -247,6 +258,8 @@ def _make_run(
         with torch.no_grad(), precision:
             return harness.tensors(forward(x))
 
+    if mode == 'graph':
+        return _captured(infer, setting.device)
     if setting.measure == 'latency':
         return infer
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -261,6 +274,25 @@ def _make_run(
         return [loss.detach()]
 
     return train
+
+
+def _captured(run: Callable[[], list[Tensor]], device: str) -> Callable[[], list[Tensor]]:
+    if not device.startswith('cuda'):
+        raise ValueError(f'CUDA graphs need a GPU, not {device}.')
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        run()
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = run()
+
+    def replay() -> list[Tensor]:
+        graph.replay()
+        return outputs
+
+    return replay
 
 
 def _row(entry: Entry, speeds: dict[tuple[str, str], float]) -> list[str]:

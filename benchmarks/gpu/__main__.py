@@ -23,6 +23,7 @@ PARTS = {
     'models': 0.35,
     'figures': 0.6,
     'networks': 0.6,
+    'profile': 0.5,
     'compiled': 1.0,
     'tune': 0.6,
 }

@@ -24,7 +24,7 @@ class Recorder:
 
         Args:
             kind (str): ``'environment'``, ``'part'``, ``'test'``, ``'ceiling'``, ``'operator'``
-                ``'candidate'`` or ``'network'``.
+                ``'candidate'``, ``'network'`` or ``'profile'``.
             **content: JSON-like values.
         """
         with self.path.open('a') as file:

@@ -1,9 +1,15 @@
-"""Results of a check as Markdown, JSON and a drawing."""
+"""Results of a check as Markdown, JSON and a drawing.
+
+python -m benchmarks.gpu.report gpu_check/results.json      # into benchmarks/RESULTS.md
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -18,6 +24,11 @@ from mmeffvit.utils.atomic import atomic, write_json, write_text
 LISTED = 15
 #: Candidates of a kernel that the Markdown lists.
 BEST = 6
+#: Of Slide attention as published and, which is faster, with its two convolutions merged.
+CONVOLUTIONS = ('two convolutions', 'one convolution')
+#: Between these lines of the document is what :func:`update` writes.
+DOCUMENT = Path(__file__).parents[1] / 'RESULTS.md'
+BEGIN, END = '<!-- GPU: written by benchmarks/gpu/report.py -->', '<!-- /GPU -->'
 
 
 def environment(device: str) -> dict[str, str]:
@@ -54,6 +65,8 @@ def write(out: Path) -> str:
         parts.append(_candidates(by_kind['candidate']))
     if 'network' in by_kind:
         parts.append(_networks(by_kind['network']))
+    if 'profile' in by_kind:
+        parts.append(_profiles(by_kind['profile']))
     if 'operator' in by_kind or 'network' in by_kind:
         parts.append(_targets(by_kind.get('operator', []), by_kind.get('network', [])))
     text = '\n\n'.join([*parts, ' · '.join(_versions(by_kind))]) + '\n'
@@ -61,6 +74,52 @@ def write(out: Path) -> str:
     _draw(by_kind, out / 'results.png')
     (out / records.LOG).unlink()
     return text
+
+
+def update(by_kind: dict[str, list[dict]], document: Path = DOCUMENT) -> None:
+    """Put the tables that people ask about between the marks of a document.
+
+    Args:
+        by_kind (dict): Content of a ``results.json``.
+        document (Path): A Markdown file that holds :data:`BEGIN` and :data:`END`.
+
+    Raises:
+        ValueError: If the marks are not there.
+    """
+    text = document.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f'{document} has no lines {BEGIN} and {END}; add them.')
+    tests, operators = by_kind.get('test', []), by_kind.get('operator', [])
+    count = {o: sum(t['outcome'] == o for t in tests) for o in ('passed', 'failed', 'skipped')}
+    networks = by_kind.get('network', [])
+    parts = [
+        f'{" · ".join(_versions(by_kind))}. Written by `python -m benchmarks.gpu.report`.',
+        'Tests on the card: ' + ', '.join(f'{n} {o}' for o, n in count.items()) + '.',
+        _targets(operators, networks),
+        _operators(by_kind.get('ceiling', []), [o for o in operators if 'forward' in o]),
+        _networks([n for n in networks if 'images_per_second' in n]),
+        _profiles(by_kind.get('profile', []), 8),
+    ]
+    section = '\n\n'.join(parts).replace('\n## ', '\n### ').replace('\n# ', '\n### ')
+    write_text(document, f'{before}{begin}\n{section}\n{end}{after}')
+
+
+def main() -> int:
+    """Update the document; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('results', type=Path, help='the results.json of a check')
+    parser.add_argument('--document', type=Path, default=DOCUMENT, help='Markdown to update')
+    args = parser.parse_args()
+    try:
+        update(json.loads(args.results.read_text()), args.document)
+    except (OSError, ValueError, KeyError) as error:
+        print(f'{args.results}: {error}', file=sys.stderr)
+        return 2
+    return 0
 
 
 def _versions(by_kind: dict) -> list[str]:
@@ -174,6 +233,31 @@ def _networks(networks: list[dict]) -> str:
     return '\n'.join(['## Models, bfloat16 autocast\n', _table(head, rows)])
 
 
+def _profiles(profiles: list[dict], largest: int | None = None) -> str:
+    """Of each model the time of a call, of its kernels in sum, and of the largest of them."""
+    rows = []
+    for p in profiles:
+        label = [p['model'], p['measure']]
+        if 'failure' in p:
+            rows.append([*label, '', '', _line(p['failure'])])
+            continue
+        total = f'the call; kernels in sum {1e3 * p["busy"]:.1f} ms'
+        rows.append([*label, f'{1e3 * p["seconds"]:.1f}', f'{p["launches"]:.0f}', total])
+        rows += [
+            [*label, f'{1e3 * k["seconds"]:.2f}', f'{k["launches"]:.0f}', _kernel(k['name'])]
+            for k in p['kernels'][:largest]
+        ]
+    head = ['model', 'measure', 'ms', 'launches', 'kernel']
+    return '\n'.join(['## Where the time goes\n', _table(head, rows)])
+
+
+def _kernel(name: str) -> str:
+    """The name of a kernel without what the tables have no room for."""
+    for filler in ('void ', 'at::native::', '(anonymous namespace)::', 'at_cuda_detail::', 'cub::'):
+        name = name.replace(filler, '')
+    return name.replace('|', '/')[:80]
+
+
 def _targets(operators: list[dict], networks: list[dict]) -> str:
     """The targets, each with what was measured; a line of dashes where it was not."""
     times = {
@@ -183,18 +267,19 @@ def _targets(operators: list[dict], networks: list[dict]) -> str:
     }
 
     def operator(name: str, *shape: int) -> tuple[dict, ...]:
-        baseline = 'two convolutions' if 'Slide' in name else '(a) per-query'
-        return tuple(times.get((name, shape, candidate), {}) for candidate in ('triton', baseline))
+        baselines = CONVOLUTIONS if 'Slide' in name else ('(a) per-query',)
+        ours, *others = (times.get((name, shape, c), {}) for c in ('triton', *baselines))
+        return ours, next(filter(None, others), {})
 
     ours, published = operator('QuadTree fine level, topk=0', 64, 3136, 64, 8, 0)
     small, small_published = operator('Slide, k=3', 64, 2, 32, 56, 3)
     large, large_published = operator('Slide, k=7', 64, 3, 32, 56, 7)
 
-    def throughput(measure: str) -> float | None:
+    def throughput(measure: str, mode: str = 'eager') -> float | None:
         speeds = {
             n['model']: n['images_per_second']
             for n in networks
-            if n['measure'] == measure and n['mode'] == 'eager' and 'images_per_second' in n
+            if n['measure'] == measure and n['mode'] == mode and 'images_per_second' in n
         }
         return _ratio(speeds.get('quadtree_b2'), speeds.get('pvtv2_b2'))
 
@@ -208,10 +293,11 @@ def _targets(operators: list[dict], networks: list[dict]) -> str:
         ['per-query over ours, both ways', '>= 10', _ratio(_both(published), _both(ours))],
         ['bytes saved for backward, per-query over ours', '>= 40', saved],
         ['QuadTree-b2 over PVTv2-b2, inference', '>= 0.7', throughput('latency')],
+        ['the same as CUDA graphs', '', throughput('latency', 'graph')],
         ['QuadTree-b2 over PVTv2-b2, training', '>= 0.6', throughput('training')],
         ['Slide k=3, forward (us)', '<= 80', _best(small)],
-        ['two convolutions over Slide k=3', '>= 8', slide_3],
-        ['two convolutions over Slide k=7', '>= 3', slide_7],
+        ['convolutions over Slide k=3', '>= 8', slide_3],
+        ['convolutions over Slide k=7', '>= 3', slide_7],
     ]
     cells = [[*row[:2], '--' if row[2] is None else f'{row[2]:.3g}'] for row in rows]
     head = ['batch 64, 56x56x64, bfloat16', 'target', 'measured']
@@ -253,3 +339,7 @@ def _draw(by_kind: dict, path: Path) -> None:
     figure.suptitle(' · '.join(_versions(by_kind)), fontsize='small')
     with atomic(path) as partial:
         figure.savefig(partial, dpi=110)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,22 +1,7 @@
-"""Tiles, warps and variants of the kernels: compiled and checked in processes, timed one by one.
+"""Tiles and warps of the kernels: compiled and checked in processes, timed one by one.
 
-Every candidate is first run on two images and compared with float64. Predictions, bfloat16, H200,
-from counting instructions of a warp (see :mod:`benchmarks.gpu.slide_candidates`), beside what the
-package's kernels took at batch 64 in a first run (us):
-
-=================  ======  =========  ==============================================================
-kernel             k=3     k=7        expected
-=================  ======  =========  ==============================================================
-Slide forward      358     5360       half precision in the order of the registers, one warp:
-                                      40 to 60, bound by issue; k=7: 1000 to 1500 with four warps
-                                      (the bank through shared memory), 600 to 900 in one part
-query gradient     651     7480       1.6 times forward: 70 to 110; 1700 to 2500
-key gradient       223     4850       half of forward and the loads of weights: 40; 800
-bank gradient      513     5160       bound by re-reading maps from L2: 130; 900
-QuadTree forward   100     --         one warp needs no barriers: 80
-=================  ======  =========  ==============================================================
-
-Only the chosen one goes into the package. Run by ``benchmarks/gpu_check.sh --parts tune``.
+Every candidate is first run on two images and compared with float64. Only the chosen ones go into
+the launch functions of the packages' kernels. Run by ``benchmarks/gpu_check.sh --parts tune``.
 """
 
 from __future__ import annotations
@@ -33,22 +18,19 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import triton
 from torch import Tensor
 
-from benchmarks.gpu import slide_candidates as half
 from benchmarks.gpu.records import Recorder, read
 from mmeffvit.ops.dispatch import triton_interpreted
 from mmeffvit.ops.quadtree import reference as quadtree_reference
 from mmeffvit.ops.quadtree import triton as quadtree
-from mmeffvit.ops.slide import triton as package
+from mmeffvit.ops.slide import triton as slide
 
 #: Heads, head width, side of the map, window.
 SLIDE = {'k=3': (2, 32, 56, 3), 'k=7': (3, 32, 56, 7)}
 BATCH, CHECKED = 64, 2
 #: Largest error of a result relative to its norm, as in tests/ops/triton/test_precision.py.
 LIMIT = 1e-2
-KERNELS = ('forward', 'query gradient', 'key gradient', 'bank gradient')
 #: Share of the time for compiling and checking.
 CHECK_SHARE = 0.62
 
@@ -71,9 +53,7 @@ class Slide:
         self.grad_out = torch.randn(shape[:4] + (D,), device=device).bfloat16()
         self.banks = [0.02 * random(K, K, D) + torch.eye(K, device=device)[..., None] for _ in 'kv']
         self.biases = [0.1 * random(heads, K, D) for _ in 'kv']
-        self.sizes = dict(heads=heads, H=side, W=side, key_H=side, key_W=side, margin=size // 2)
-        self.constants = dict(SIZE=size, D=D, BK=max(16, triton.next_power_of_2(K)))
-        self.batch, self.K = batch, K
+        self.size = size
 
     @cached_property
     def exact(self) -> dict[str, tuple[Tensor, ...]]:
@@ -81,8 +61,8 @@ class Slide:
         q, k, v, *tables = (
             x.double().requires_grad_() for x in (self.q, self.k, self.v, *self.banks, *self.biases)
         )
-        margin, side = self.sizes['margin'], self.sizes['H']
-        size = self.constants['SIZE']
+        size, side = self.size, self.q.shape[1]
+        margin = size // 2
 
         def taps(x: Tensor, bank: Tensor, bias: Tensor) -> Tensor:
             padded = F.pad(x, (0, 0, 0, 0, *[margin] * 4))
@@ -112,83 +92,43 @@ class Slide:
     def launch(self, kernel: str, config: Config) -> tuple[Callable, Callable]:
         """A function that launches the kernel, and one that returns its results."""
         config = dict(config)
-        variant = config.pop('variant')
-        constants = dict(self.constants, **config)
-        if variant == 'half':
-            parts, order = config['PARTS'], config['ORDER']
-            width = config['BC']
-            D = self.constants['D']
-            constants |= dict(DP=triton.cdiv(D, width) * width, WIDEN=triton_interpreted())
-            tables = [
-                half.tables(bank, bias, torch.bfloat16 if parts == 2 else torch.float16, width,
-                            parts, order)
-                for bank, bias in zip(self.banks, self.biases)
-            ]  # fmt: skip
-        else:
-            constants |= dict(DOT='tf32')
-            tables = [*self.banks, *self.biases]
-        return self._launches(kernel, variant, constants, tables)
-
-    def _launches(self, kernel: str, variant: str, constants: dict, tables: list):
-        q, k, v, grad_out = self.q, self.k, self.v, self.grad_out
-        module = half if variant == 'half' else package
-        B, K = self.batch, self.K
-        H, W, heads = (self.sizes[key] for key in ('H', 'W', 'heads'))
-        BK, D = constants['BK'], constants['D']
-        if variant == 'half':
-            shape, halves = (B, heads, H, W, BK), torch.bfloat16
-        else:
-            shape, halves = (B, heads, K, H, W), torch.float32
-        grid = (B * heads * triton.cdiv(H * W, constants['BM']),)
-        strides = package._strides(q, k, v)
+        programs = config.pop('PROGRAMS', slide.BANK_PROGRAMS)
+        q, k, v, K = self.q, self.k, self.v, self.size**2
+        options = slide.options(kernel, q, k, K, self.size // 2)
+        options |= config
+        width = options['BC']
+        options['DP'] = -(-options['D'] // width) * width
+        keys, values = slide.tables(*self.banks, *self.biases, q.dtype, options)
         result = torch.empty(q.shape, device=q.device, dtype=q.dtype)
-
-        def by_tap(x: Tensor) -> Tensor:
-            return x[..., :K] if variant == 'half' else x.permute(0, 1, 3, 4, 2)
-
         if kernel == 'forward':
-            used = (tables[0][0], tables[1][1]) if variant == 'half' else tables
-            arguments = (q, k, v, *used, result, *strides)
             return (
-                lambda: module.forward_kernel[grid](
-                    *arguments, **self.sizes, MASK=False, **constants
-                ),
+                lambda: slide.launch_forward(q, k, v, keys, values, result, False, options),
                 lambda: (result,),
             )
+        taps = q.new_empty(2, *slide.taps_shape(q, options)).unbind()
         if kernel == 'query gradient':
-            weights, grads = torch.empty((2, *shape), device=q.device, dtype=halves).unbind()
-            used = (tables[0][0], tables[1][0], tables[0][1]) if variant == 'half' else tables
-            arguments = (q, k, v, *used, grad_out, result, weights, grads, *strides)
             return (
-                lambda: module.query_gradient_kernel[grid](
-                    *arguments, **self.sizes, MASK=False, **constants
+                lambda: slide.launch_query_gradient(
+                    self.grad_out, q, k, v, keys, values, result, *taps, False, options
                 ),
-                lambda: (result, by_tap(weights), by_tap(grads)),
+                lambda: (result, *(x[..., :K] for x in taps)),
             )
-        if B == BATCH:
-            grads = torch.randn(shape, device=q.device).to(halves)
+        grads = taps[1]
+        if len(q) == CHECKED:
+            grads.zero_()[..., :K] = self.exact['query gradient'][2]
         else:
-            grads = torch.zeros(shape, device=q.device, dtype=halves)
-            by_tap(grads).copy_(self.exact['query gradient'][2])
+            grads.normal_()
         if kernel == 'key gradient':
-            table = tables[0][1] if variant == 'half' else tables[0]
-            arguments = (grads, q, table, result, *package._strides(q))
             return (
-                lambda: module.key_gradient_kernel[grid](*arguments, **self.sizes, **constants),
+                lambda: slide.launch_key_gradient(grads, q, keys[1], result, options),
                 lambda: (result,),
             )
-        programs = constants.pop('PROGRAMS')
-        chunks = heads * triton.cdiv(D, constants['BC'])
-        tiles = B * triton.cdiv(H * W, constants['BM'])
-        shares = max(1, min(tiles, programs // ((K + 1) * chunks)))
-        sums = torch.empty(shares, heads, K + 1, K, D, device=q.device)
-        arguments = (grads, q, k, sums, *package._strides(q, k), B)
-        return (
-            lambda: module.bank_gradient_kernel[K + 1, chunks, shares](
-                *arguments, **self.sizes, **constants
-            ),
-            lambda: (sums.sum((0, 1))[:K], sums.sum(0)[:, K]),
-        )
+        found: list[Tensor] = []
+
+        def run() -> None:
+            found[:] = slide.bank_gradient(grads, q, k, K, options, programs)
+
+        return run, lambda: tuple(found)
 
 
 class Fine:
@@ -211,7 +151,6 @@ class Fine:
 
     def launch(self, kernel: str, config: Config) -> tuple[Callable, Callable]:
         """A function that launches the kernels, and one that returns their results."""
-        config = {key: value for key, value in config.items() if key != 'variant'}
         name = '_key_launch' if kernel == 'key gradient' else '_query_launch'
         chosen = dict(self._default[name], **config)
         results: list = []
@@ -248,68 +187,47 @@ class Fine:
 
 def slide_configs(kernel: str, case: str) -> list[Config]:
     """Candidates, the most promising first."""
-    small = case == 'k=3'
-    programs = {'PROGRAMS': 2048} if kernel == 'bank gradient' else {}
 
-    def config(BM, warps, stages=1, parts=2, order=True, maxnreg=None, **more) -> Config:
+    def config(BM, warps, stages=1, order=False, maxnreg=None, **more) -> Config:
         return dict(
-            variant='half', BM=BM, BC=32, PARTS=parts, ORDER=order, num_warps=warps,
-            num_stages=stages, maxnreg=maxnreg, **{**programs, **more},
-        )  # fmt: skip
-
-    def current(BM, warps, BC=16, **more) -> Config:
-        return dict(
-            variant='package', BM=BM, BC=BC, num_warps=warps, num_stages=1, maxnreg=128,
-            **{**programs, **more},
+            BM=BM, BC=32, ORDER=order, num_warps=warps, num_stages=stages, maxnreg=maxnreg, **more
         )  # fmt: skip
 
     if kernel == 'bank gradient':
-        found = [
-            config(BM, warps, stages, order=False, PROGRAMS=programs)
-            for programs in (1024, 4096)
-            for BM, warps, stages in itertools.product((64, 128, 256), (2, 4), (1, 3))
+        return [
+            config(BM, warps, PROGRAMS=programs)
+            for programs in (4096, 8192, 2048)
+            for BM, warps in itertools.product((64, 128), (2, 4))
         ]
-        return [*found, current(64, 8, PROGRAMS=1024), current(128, 4, BC=32, PROGRAMS=2048)]
-    if small:
-        found = [config(BM, 1, stages) for BM in (32, 16, 64) for stages in (1, 2)]
-        found += [config(BM, w, order=order) for BM, w in ((64, 2), (128, 4), (64, 4), (128, 2))
-                  for order in (True, False)]  # fmt: skip
-        found += [config(32, 1, order=False), config(32, 1, maxnreg=96), config(64, 1, maxnreg=168)]
-        found += [config(256, 8), config(128, 4, 3, order=False)]
-    else:
-        found = [config(BM, w, stages, order=False) for BM, w in ((128, 4), (64, 4), (128, 8))
-                 for stages in (1, 2, 3)]  # fmt: skip
-        found += [config(32, 1), config(16, 1), config(64, 2), config(64, 2, 3, order=False)]
-        found += [config(128, 4), config(64, 4), config(256, 8, 2, order=False)]
-    if kernel == 'forward':
-        found += [dict(c, PARTS=1) for c in found[:10]]
-    found += [current(64, 8), current(64, 4, BC=32), current(32, 1, BC=32)]
-    return found
+    if case == 'k=3':
+        found = [config(BM, 1, stages, True) for BM in (32, 64) for stages in (1, 2)]
+        found += [config(32, 1, 1, True, maxnreg) for maxnreg in (80, 96, 112)]
+        return [*found, config(64, 1, 1, True, 168), config(128, 4, 3), config(64, 4, 3)]
+    return [config(BM, w, stages) for BM, w in ((128, 4), (64, 4), (128, 8)) for stages in (2, 3)]
 
 
 def fine_configs(kernel: str) -> list[Config]:
     """Candidates of QuadTree."""
-    shared = dict(variant='package', num_stages=1)
     if kernel == 'key gradient':
         return [
-            dict(shared, BLOCK_G=g, num_warps=warps, maxnreg=maxnreg)
-            for g, warps, maxnreg in itertools.product((8, 4, 16), (1, 2, 4), (None,))
-        ]
-    found = [
-        dict(shared, BLOCK_D=d, BLOCK_C=c, num_warps=warps, maxnreg=None)
-        for d, c, warps in itertools.product((64, 32), (32, 16), (1, 2, 4))
+            dict(BLOCK_G=g, num_warps=w) for g, w in itertools.product((4, 8, 16), (1, 2))
+        ]  # fmt: skip
+    return [
+        dict(BLOCK_D=d, BLOCK_C=c, num_warps=warps)
+        for d, c, warps in itertools.product((32, 64), (32, 16), (1, 2))
     ]
-    return [*found, *(dict(found[i], maxnreg=64) for i in (0, 1))]
 
 
 def jobs() -> list[tuple[str, str, Config]]:
     """All candidates as (case, kernel, config): every kernel's first ones first."""
     lists = [
         [(case, kernel, config) for config in slide_configs(kernel, case)]
-        for kernel in KERNELS
+        for kernel in slide.KERNELS
         for case in SLIDE
     ]
-    lists += [[('QuadTree', kernel, c) for c in fine_configs(kernel)] for kernel in KERNELS[:3]]
+    lists += [
+        [('QuadTree', kernel, c) for c in fine_configs(kernel)] for kernel in slide.KERNELS[:3]
+    ]
     return [job for row in itertools.zip_longest(*lists) for job in row if job]
 
 

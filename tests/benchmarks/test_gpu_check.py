@@ -66,6 +66,32 @@ def test_targets_and_failures_are_reported(tmp_path, recorder):
     assert imread(tmp_path / 'results.png').std() > 0
 
 
+def test_document_is_updated_between_its_marks(tmp_path, recorder):
+    recorder.write('test', name='tests/a/test_b.py::test_c', outcome='passed', message='')
+    for model, speed in (('quadtree_b2', 700), ('pvtv2_b2', 1000)):
+        recorder.write('network', model=model, mode='graph', measure='latency', shape=[8, 3, 9, 9],
+                       images_per_second=speed, peak=2**20)  # fmt: skip
+    recorder.write('profile', model='quadtree_b2', measure='latency', seconds=0.1, busy=0.02,
+                   launches=1500, kernels=[dict(name='void at::native::copy|a', seconds=0.01,
+                                                launches=96)])  # fmt: skip
+    assert '| quadtree_b2 | latency | 10.00 | 96 | copy/a |' in report.write(tmp_path)
+    document = tmp_path / 'RESULTS.md'
+    document.write_text(f'before\n{report.BEGIN}\nold\n{report.END}\nafter\n')
+    content = json.loads((tmp_path / 'results.json').read_text())
+    for _ in range(2):
+        report.update(content, document)
+        text = document.read_text()
+        assert text.startswith(f'before\n{report.BEGIN}\nA card · torch 2')
+        assert text.endswith(f'{report.END}\nafter\n')
+        assert 'old' not in text and text.count('### Targets') == 1
+        assert '| the same as CUDA graphs |  | 0.7 |' in text
+        assert 'the call; kernels in sum 20.0 ms' in text
+        assert '1 passed, 0 failed, 0 skipped' in text
+    document.write_text('no marks')
+    with pytest.raises(ValueError, match='has no lines'):
+        report.update(content, document)
+
+
 def test_fastest_candidates_and_failures_are_reported(tmp_path, recorder):
     for warps, found in ((1, dict(time=4e-5)), (2, dict(time=3e-5)), (4, dict(failure='spilled'))):
         recorder.write('candidate', case='k=3', kernel='forward', config=dict(num_warps=warps),
@@ -86,7 +112,7 @@ def test_a_line_that_was_cut_off_is_left_out(recorder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('part', ['kernels', 'figures', 'networks', 'tune'])
+@pytest.mark.parametrize('part', ['kernels', 'figures', 'networks', 'profile', 'tune'])
 def test_rehearsal_on_the_cpu(tmp_path, part):
     pytest.importorskip('triton')
     command = [
@@ -104,7 +130,8 @@ def test_rehearsal_on_the_cpu(tmp_path, part):
     assert run.returncode == 0, run.stdout + run.stderr
     content = json.loads((tmp_path / 'results.json').read_text())
     assert [(p['name'], p['outcome']) for p in content['part']] == [(part, 'done')]
-    kind = {'kernels': 'test', 'figures': 'operator', 'networks': 'network', 'tune': 'candidate'}
+    kind = {'kernels': 'test', 'figures': 'operator', 'networks': 'network', 'profile': 'profile',
+            'tune': 'candidate'}  # fmt: skip
     found = content[kind[part]]
     assert found and not [record for record in found if 'failure' in record]
     if part == 'kernels':

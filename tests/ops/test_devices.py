@@ -48,8 +48,8 @@ def pyramid(kind: str) -> Problem:
 
     def run(*levels, backend) -> list[Tensor]:
         parts = [levels[i : i + 3] for i in (0, 3, 6)]
-        weight = None if kind == 'A' else levels[9]
-        out = quadtree_attention(*parts, (2, 2, 2), kind, level_weight=weight, backend=backend)
+        weights = None if kind == 'A' else levels[9].softmax(0)
+        out = quadtree_attention(*parts, (2, 2, 2), kind, level_weights=weights, backend=backend)
         return [out]
 
     return run, draw(*shapes * 3, *([] if kind == 'A' else [(3,)]))

@@ -48,12 +48,16 @@ def _query_launch(K: int, D: int, dtype: torch.dtype) -> dict:
     These choices are those that keep the compiled kernels within 128 registers without spilling;
     products of float32 operands take three times the registers of half precision, hence the small
     blocks of columns (``BLOCK_D``) and of candidates that are summed at once (``BLOCK_C``). Where
-    ``maxnreg`` is given, the assembler would otherwise aim lower and spill some bytes.
+    ``maxnreg`` is given, the assembler would otherwise aim lower and spill some bytes. For up to
+    8 candidates in half precision one warp, which waits at no barrier, was fastest in a sweep on an
+    H200 (``benchmarks/gpu/tune.py``).
     """
     block_k, width = max(4, triton.next_power_of_2(K)), max(16, triton.next_power_of_2(D))
     options = dict(BLOCK_K=block_k, num_stages=1)
     if dtype == torch.float32:
         return dict(options, BLOCK_D=16, BLOCK_C=min(4 * block_k, 32), num_warps=4, maxnreg=128)
+    if block_k <= 8 and width <= 64:
+        return dict(options, BLOCK_D=min(width, 32), BLOCK_C=4 * block_k, num_warps=1)
     return dict(
         options,
         BLOCK_D=min(width, 64),
@@ -68,7 +72,8 @@ def _key_launch(D: int, dtype: torch.dtype) -> dict:
     width = max(16, triton.next_power_of_2(D))
     options = dict(BLOCK_D=min(width, 64), num_stages=1)
     if dtype != torch.float32:
-        return dict(options, BLOCK_G=8, num_warps=2 if width <= 64 else 4)
+        blocks = dict(BLOCK_G=4, num_warps=1) if width <= 64 else dict(BLOCK_G=8, num_warps=4)
+        return dict(options, **blocks)
     options['BLOCK_G'] = 4
     if width == 64:
         return dict(options, num_warps=8)
