@@ -60,7 +60,8 @@ def relative_files(folder, *patterns):
 
 
 def test_package_holds_every_module_config_and_tool(site):
-    assert relative_files(ROOT / 'mmeffvit', '*.py') <= relative_files(site / 'mmeffvit', '*.py')
+    files = ('*.py', 'py.typed')
+    assert relative_files(ROOT / 'mmeffvit', *files) <= relative_files(site / 'mmeffvit', *files)
     mim = site / 'mmeffvit' / '.mim'
     configs = relative_files(ROOT / 'configs', '*.py', '*.yml')
     assert relative_files(mim / 'configs', '*') == configs

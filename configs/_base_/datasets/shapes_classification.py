@@ -1,3 +1,5 @@
+_base_ = 'shapes_loaders.py'
+
 data_source = 'python demo/make_shapes.py data/shapes --tasks classification'
 dataset_type = 'CustomDataset'
 data_root = 'data/shapes/classification/'
@@ -22,9 +24,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=32,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='DefaultSampler'),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -35,9 +35,6 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=32,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

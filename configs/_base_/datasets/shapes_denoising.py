@@ -1,3 +1,5 @@
+_base_ = 'shapes_loaders.py'
+
 data_source = 'python demo/make_shapes.py data/shapes --tasks denoising'
 # The clean images, with noise of sigma 30: 18.6 dB.
 dataset_type = 'RestorationFolder'
@@ -18,9 +20,6 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=2,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -29,10 +28,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

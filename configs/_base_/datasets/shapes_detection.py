@@ -1,3 +1,5 @@
+_base_ = 'shapes_loaders.py'
+
 data_source = 'python demo/make_shapes.py data/shapes --tasks scenes'
 dataset_type = 'CocoDataset'
 data_root = 'data/shapes/scenes/'
@@ -25,9 +27,7 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=8,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=True),
+    sampler=dict(type='DefaultSampler'),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -41,10 +41,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=8,
-    num_workers=2,
-    persistent_workers=True,
     drop_last=False,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,

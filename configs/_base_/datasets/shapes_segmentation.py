@@ -1,3 +1,5 @@
+_base_ = 'shapes_loaders.py'
+
 data_source = 'python demo/make_shapes.py data/shapes --tasks scenes'
 dataset_type = 'BaseSegDataset'
 data_root = 'data/shapes/scenes/'
@@ -23,9 +25,6 @@ test_pipeline = [
 ]
 train_dataloader = dict(
     batch_size=8,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='InfiniteSampler', shuffle=True),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
@@ -37,10 +36,6 @@ train_dataloader = dict(
     ),
 )
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=2,
-    persistent_workers=True,
-    sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,
         data_root=data_root,
