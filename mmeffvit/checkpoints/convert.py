@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -11,7 +11,15 @@ from torch import Tensor
 
 from ..registry import MODELS
 from ..zoo import current_name
-from .keymap import Conversion, KeyMap, NotSquareError, StateDict, apply_rules, check_against
+from .keymap import (
+    Conversion,
+    KeyMap,
+    NotSquareError,
+    Rename,
+    StateDict,
+    apply_rules,
+    check_against,
+)
 
 
 def _find_families() -> dict[str, KeyMap]:
@@ -106,11 +114,12 @@ def convert(
     return result
 
 
-def recognise(state: Mapping[str, Tensor]) -> list[str]:
+def recognise(state: Iterable[str], foreign: Iterable[str]) -> list[str]:
     """Families whose public names a state dict has.
 
     Args:
-        state (Mapping[str, Tensor]): A backbone's, a classifier's or a whole detector's.
+        state (Iterable[str]): Names of a backbone's, a classifier's or a whole detector's weights.
+        foreign (Iterable[str]): Those that our model does not have; a family must rename some.
 
     Returns:
         list[str]: Keys of :data:`FAMILIES` that know nine in ten of the backbone's names, those
@@ -118,18 +127,23 @@ def recognise(state: Mapping[str, Tensor]) -> list[str]:
     """
     inner = [key.removeprefix('backbone.') for key in state if key.startswith('backbone.')]
     keys = inner or list(state)
+    counts = {}
+    for family, key_map in FAMILIES.items():
+        renames = [rule.pattern for rule in key_map.rules if isinstance(rule, Rename)]
+        if not any(_matches(renames, key.removeprefix('backbone.')) for key in foreign):
+            continue
+        patterns = [rule.pattern for rule in (*key_map.rules, *key_map.head_rules)]
+        counts[family] = sum(_matches(patterns, key) for key in keys)
+    most = max(counts.values(), default=0)
+    return [f for f, count in counts.items() if count == most and 10 * count >= 9 * len(keys)]
 
-    def known(key_map: KeyMap) -> int:
-        rules = (*key_map.rules, *key_map.head_rules)
-        return sum(any(re.fullmatch(rule.pattern, key) for rule in rules) for key in keys)
 
-    counts = {family: known(key_map) for family, key_map in FAMILIES.items()}
-    most = max(counts.values())
-    return [f for f, count in counts.items() if count == most and 10 * count >= 9 * len(keys) > 0]
+def _matches(patterns: Iterable[str], key: str) -> bool:
+    return any(re.fullmatch(pattern, key) for pattern in patterns)
 
 
 def _is_head(key: str, key_map: KeyMap) -> bool:
-    return any(re.fullmatch(rule.pattern, key) for rule in key_map.head_rules)
+    return _matches([rule.pattern for rule in key_map.head_rules], key)
 
 
 def _config(key_map: KeyMap, state: StateDict, image_size: Sequence[int] | None) -> dict:

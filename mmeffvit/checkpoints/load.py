@@ -36,25 +36,23 @@ class Loaded:
         source (str): Where the weights are from.
         of_file (int): Number of tensors in the file.
         of_model (int): Number of tensors in the model.
+        filled (int): Number of tensors of the file that were loaded.
         missing (list[str]): Those of the model that the file does not have; they keep their values.
         unexpected (list[str]): Those of the file that the model does not have.
         mismatched (list[str]): Those of another shape, with both shapes; they keep their values.
-        families (list[str]): Families of :data:`FAMILIES` whose keys the file has.
+        families (list[str]): Those of :data:`FAMILIES` that convert the file, if it is of public
+            code.
     """
 
     model: str
     source: str
     of_file: int
     of_model: int
+    filled: int
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
     families: list[str] = field(default_factory=list)
-
-    @property
-    def filled(self) -> int:
-        """Number of tensors that were loaded."""
-        return self.of_file - len(self.unexpected) - len(self.mismatched)
 
     @property
     def is_exact(self) -> bool:
@@ -68,8 +66,9 @@ class Loaded:
 
     @property
     def is_plausible(self) -> bool:
-        """Whether at least half of the file or of the model was used."""
-        return self.filled > 0 and 2 * self.filled >= min(self.of_file, self.of_model)
+        """Whether at least half of the file or of the model was used, and none is to be renamed."""
+        half = 2 * self.filled >= min(self.of_file, self.of_model)
+        return self.filled > 0 and half and not self.families
 
     def __str__(self) -> str:
         parts = [
@@ -160,6 +159,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Loaded:
         source,
         of_file=len(state),
         of_model=len(wanted),
+        filled=len(state) - len(unexpected) - len(errors),
         # Files of before PyTorch 0.4.1 lack the counters of BatchNorm, which matter to no output.
         missing=[
             key
@@ -172,10 +172,11 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Loaded:
             for match, error in zip(mismatched, errors)
         ],
     )
-    if not loaded.is_plausible:
+    ours = any(type(module).__module__.startswith('mmeffvit.') for module in model.modules())
+    if loaded.unexpected and ours:
         from .convert import recognise
 
-        loaded.families = recognise(state)
+        loaded.families = recognise(state, loaded.unexpected)
     return loaded
 
 

@@ -3,8 +3,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mmeffvit.checkpoints import CheckpointError, load_weights
-from mmeffvit.checkpoints.load import fill
+from mmeffvit import get_model
+from mmeffvit.checkpoints import CheckpointError, load_weights, partial_allowed
+from mmeffvit.checkpoints.load import fill, insist
 
 
 class Detector(nn.Module):
@@ -92,24 +93,36 @@ def test_nothing_that_fits_is_refused_whatever_is_allowed(tmp_path):
     assert '--allow-partial' not in str(error.value)
 
 
-def test_public_names_are_recognised(tmp_path):
-    from mmeffvit import get_model
-    from mmeffvit.checkpoints.convert import recognise
+def public_vit() -> dict[str, torch.Tensor]:
+    """timm's names of a small ViT; all but the position table's are ours too."""
+    state = get_model('vit_t').state_dict()
+    state = {key.replace('position.weight', 'pos_embed'): value for key, value in state.items()}
+    return {**state, 'head.weight': torch.zeros(5, 192), 'head.bias': torch.zeros(5)}
 
-    public = {
-        'cls_token': torch.zeros(1, 1, 192),
-        'pos_embed': torch.zeros(1, 197, 192),
-        'patch_embed.proj.weight': torch.zeros(192, 3, 16, 16),
-        'patch_embed.proj.bias': torch.zeros(192),
-    }
-    for block in range(12):
-        for name in ('norm1', 'norm2', 'attn.qkv', 'attn.proj', 'mlp.fc1', 'mlp.fc2'):
-            public |= {f'blocks.{block}.{name}.{p}': torch.zeros(1) for p in ('weight', 'bias')}
-    public |= {f'{n}.{p}': torch.zeros(1) for n in ('norm', 'head') for p in ('weight', 'bias')}
-    assert 'vit' in recognise(public)
-    torch.save(public, tmp_path / 'w.pth')
-    with pytest.raises(CheckpointError, match=r'--family .*'):
-        load_weights(get_model('quadtree_b0'), tmp_path / 'w.pth')
+
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_public_names_are_recognised_even_where_most_are_ours(tmp_path, prefix):
+    state = {f'{prefix}{key}': value for key, value in public_vit().items()}
+    torch.save(state, tmp_path / 'w.pth')
+    with pytest.raises(CheckpointError, match=r'convert_checkpoint\.py --family .*vit'):
+        load_weights(get_model('vit_t'), tmp_path / 'w.pth')
+    loaded = fill(get_model('vit_t'), state, 'w.pth')
+    assert 'vit' in loaded.families and loaded.filled > 100
+    with pytest.raises(CheckpointError, match='--family'):
+        insist(loaded)
+    with partial_allowed():
+        insist(loaded)
+
+
+def test_weights_of_our_own_are_not_taken_for_public_ones():
+    state = {f'backbone.{key}': value for key, value in get_model('vit_t').state_dict().items()}
+    state |= {'head.fc.weight': torch.zeros(5, 192), 'neck.weight': torch.zeros(1)}
+    model = nn.ModuleDict(dict(backbone=get_model('vit_t'), other_head=nn.Linear(2, 2)))
+    loaded = fill(model, state, 'w.pth')
+    assert loaded.families == []
+    assert loaded.unexpected == ['head.fc.weight', 'neck.weight']
+    assert loaded.missing == ['other_head.weight', 'other_head.bias']
+    insist(loaded)
 
 
 def test_load_hooks_rename_before_the_account_is_taken():
