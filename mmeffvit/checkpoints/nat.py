@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from .keymap import KeyMap, Rename, StateDict, stage_depths
 from .pvt import LINEAR_HEAD
@@ -21,7 +22,7 @@ def nat_arch(state: StateDict) -> dict:
         heads.append(state[slide].shape[1] if slide in state else len(state[f'{block}attn.rpb']))
         hidden, width = state[f'{block}mlp.fc1.weight'].shape
         ratios.append(hidden / width)
-    arch = dict(
+    arch: dict[str, Any] = dict(
         embed_dims=len(state['stages.0.patch_embed.norm.weight']),
         depths=depths,
         num_heads=tuple(heads),

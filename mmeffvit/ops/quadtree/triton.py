@@ -19,8 +19,10 @@ Checked on an NVIDIA H200 and in Triton's interpreter, compiled for sm_80, sm_90
 """
 
 # The arguments of kernels are not what their signatures say: tl.constexpr takes plain numbers.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
-# pyright: reportReturnType=false, reportIndexIssue=false, reportAttributeAccessIssue=false
+
+# Triton compiles the kernels from this source; their types are not those of Python.
+# pyright: reportCallIssue=false, reportArgumentType=false, reportGeneralTypeIssues=false
+# pyright: reportOperatorIssue=false, reportReturnType=false
 
 from __future__ import annotations
 
