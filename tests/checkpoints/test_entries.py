@@ -95,7 +95,7 @@ def _latest(place, address):
 def _get_model(address):
     from mmeffvit import get_model
 
-    get_model('lightvit_tiny', pretrained=address)
+    get_model('lightvit_t', pretrained=address)
 
 
 def _denoiser(place, address):
