@@ -271,6 +271,8 @@ def test_exporters_see_standard_operators(name):
     assert targets and not any('mmeffvit' in target for target in targets)
 
 
+# Checks of shapes are constants in a trace, as they should be.
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
 @pytest.mark.parametrize('name', ['quadtree B', 'slide', 'window rolled', 'depthwise'])
 def test_traced_modules_hold_standard_operators(name):
     case = CASES[name]()
