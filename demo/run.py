@@ -29,6 +29,7 @@ from rich.progress import (
 from rich.table import Table
 
 from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.cli.options import Parser, output_folder, seed
 from mmeffvit.utils.device import choose_device
 from prediction_grid import save_prediction_grid
 from shapes import CLASSES, PALETTE, ShapesConfig, make_shapes
@@ -59,10 +60,10 @@ console = Console(highlight=False)
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-    parser.add_argument('--seed', type=int, default=0, help='seed of the training (default: 0)')
+    parser = Parser(description=__doc__.partition('\n')[0])
+    parser.add_argument('--seed', type=seed, default=0, help='seed of the training (default: 0)')
     parser.add_argument('--data', default='data/shapes', help='default: %(default)s')
-    parser.add_argument('--work-dir', help='default: work_dirs/demo_seed<SEED>')
+    parser.add_argument('--work-dir', type=output_folder, help='default: work_dirs/demo_seed<SEED>')
     return parser.parse_args()
 
 

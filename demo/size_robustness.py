@@ -10,7 +10,6 @@ size, from one seed, and tested at others; minutes on a CPU.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,7 +21,8 @@ from torch import Tensor, nn
 
 from mmeffvit.backbones import LookupViT
 from mmeffvit.backbones.lookupvit import OUT_TOKENS
-from mmeffvit.cli.errors import UserError, run_cli
+from mmeffvit.cli.errors import run_cli
+from mmeffvit.cli.options import Parser, natural, output_file, positive
 from mmeffvit.layers.lookup import REUSE_NORMS
 from mmeffvit.utils.atomic import write_json
 from shapes import CLASSES
@@ -36,23 +36,19 @@ BATCH = 16
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
-    parser.add_argument('--steps', type=int, default=500, help='training steps per model')
-    parser.add_argument('--images', type=int, default=800, help='training images')
-    parser.add_argument('--val-images', type=int, default=100)
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0])
+    parser = Parser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('--steps', type=positive, default=500, help='training steps per model')
+    parser.add_argument('--images', type=positive, default=800, help='training images')
+    parser.add_argument('--val-images', type=positive, default=100)
+    parser.add_argument('--seeds', type=natural, nargs='+', default=[0])
     parser.add_argument('--out-tokens', choices=OUT_TOKENS, default='lookup')
-    parser.add_argument('--json', type=Path, help='write the figures into this file')
+    parser.add_argument('--json', type=output_file, help='write the figures into this file')
     return parser.parse_args()
 
 
 def main() -> None:
     """Train, test, print."""
     args = parse_args()
-    if min(args.steps, args.images, args.val_images) < 1:
-        raise UserError('--steps, --images and --val-images must be at least 1.')
     console = Console(stderr=True)
     train = _draw(args.images, 0, console)
     val = _draw(args.val_images, 1, console)

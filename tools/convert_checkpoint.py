@@ -18,6 +18,7 @@ from rich.console import Console
 from mmeffvit import __version__
 from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_weights, write_weights
 from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.cli.options import Parser, output_file
 from mmeffvit.zoo import current_name
 
 SUFFIXES = ('.pth', '.pt', '.safetensors')
@@ -26,11 +27,9 @@ SHOWN = 10
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument('src', help='checkpoint of public code: a file or a URL')
-    parser.add_argument('dst', type=Path, help='where to write the converted one')
+    parser.add_argument('dst', type=output_file, help='where to write the converted one')
     parser.add_argument(
         '--family',
         required=True,

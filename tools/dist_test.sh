@@ -6,7 +6,7 @@ CONFIG=${1:?usage: tools/dist_test.sh CONFIG CHECKPOINT PROCESSES [options of to
 CHECKPOINT=${2:?checkpoint}
 PROCESSES=${3:?number of processes}
 
-exec torchrun \
+exec python -m mmeffvit.cli.torchrun \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -5,7 +5,7 @@ set -euo pipefail
 CONFIG=${1:?usage: tools/dist_train.sh CONFIG PROCESSES [options of tools/train.py]}
 PROCESSES=${2:?number of processes}
 
-exec torchrun \
+exec python -m mmeffvit.cli.torchrun \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

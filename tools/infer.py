@@ -18,26 +18,32 @@ from rich.progress import track
 
 from mmeffvit.checkpoints import partial_allowed
 from mmeffvit.cli.errors import add_allow_partial, run_cli, user_input
+from mmeffvit.cli.options import Parser, device, fraction, output_folder
 from mmeffvit.inference import infer
 from mmeffvit.utils.config import read_config
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file of any task')
     parser.add_argument('checkpoint', help='its weights, .pth or .safetensors')
     parser.add_argument('inputs', nargs='+', help='images, videos, folders of images, patterns')
-    parser.add_argument('--out', required=True, help='folder for the results')
+    parser.add_argument('--out', required=True, type=output_folder, help='folder for the results')
     parser.add_argument(
         '--save-predictions', action='store_true', help='also write the predictions'
     )
     parser.add_argument(
-        '--score-thr', type=float, default=0.3, help='least score of a detection that is drawn'
+        '--ids-from',
+        metavar='JSON',
+        help='save predictions under the image and category ids of this COCO file',
     )
-    parser.add_argument('--device', default=get_device(), help='cpu, cuda, cuda:1, ...')
+    parser.add_argument(
+        '--score-thr', type=fraction, help='least score of a detection that is drawn (0.3)'
+    )
+    parser.add_argument(
+        '--device', type=device, default=get_device(), help='cpu, cuda, cuda:1, ...'
+    )
     add_allow_partial(parser)
     return parser.parse_args()
 
@@ -55,6 +61,7 @@ def main() -> int:
             device=args.device,
             score_threshold=args.score_thr,
             save_predictions=args.save_predictions,
+            ids_from=args.ids_from,
             track=track,
         )
     return report.conclude(args.out)

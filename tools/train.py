@@ -4,7 +4,8 @@
 import argparse
 
 from mmeffvit.checkpoints import partial_allowed
-from mmeffvit.cli.data_paths import check_data
+from mmeffvit.cli.data_files import check_data_files
+from mmeffvit.cli.data_paths import check_data, check_loaders
 from mmeffvit.cli.errors import run_cli, user_input
 from mmeffvit.cli.launch import (
     add_common_arguments,
@@ -12,7 +13,9 @@ from mmeffvit.cli.launch import (
     load_config,
     process_group,
 )
+from mmeffvit.cli.options import Parser, seed
 from mmeffvit.cli.training import (
+    check_optimizer,
     enable_amp,
     enable_auto_scale_lr,
     enable_finite_loss,
@@ -25,7 +28,7 @@ from mmeffvit.utils.config import activate_scope
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('--amp', action='store_true', help='use automatic mixed precision')
     parser.add_argument(
@@ -40,7 +43,7 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='scale the learning rate with the batch size',
     )
-    parser.add_argument('--seed', type=int, help='seed of weights, data order and augmentation')
+    parser.add_argument('--seed', type=seed, help='seed of weights, data order and augmentation')
     parser.add_argument(
         '--allow-partial',
         action='store_true',
@@ -56,9 +59,12 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Check what can be checked before a model is built, then train."""
     args = parse_args()
+    loaders = ('train_dataloader', 'val_dataloader')
     with user_input():
         cfg = load_config(args)
         activate_scope(cfg)
+        check_loaders(cfg, loaders)
+        check_optimizer(cfg)
         if args.seed is not None:
             set_seed(cfg, args.seed)
         if args.amp:
@@ -68,9 +74,11 @@ def main() -> None:
         resumed = enable_resume(cfg, args.resume) if args.resume else None
         if not args.ignore_nonfinite:
             enable_finite_loss(cfg)
-        check_data(cfg, ('train_dataloader', 'val_dataloader'))
+        check_data(cfg, loaders)
+        check_data_files(cfg, loaders)
+        with partial_allowed(args.allow_partial):
+            notes = preview_weights(cfg, resumed)
     with process_group(cfg), partial_allowed(args.allow_partial):
-        notes = preview_weights(cfg, resumed)
         build_runner(cfg, notes).train()
 
 

@@ -46,6 +46,33 @@ def check_data(cfg: Config, loaders: Sequence[str]) -> None:
             )
 
 
+def check_loaders(cfg: Config, loaders: Sequence[str]) -> None:
+    """Check that dataloaders are there and have a batch size.
+
+    Args:
+        cfg (Config): The whole config.
+        loaders (Sequence[str]): Those of ``LOADERS`` that the run needs; a validation may be left
+            out.
+
+    Raises:
+        UserError: Names what is missing or out of range.
+    """
+    for name in loaders:
+        loader, loop = cfg.get(name), name.replace('dataloader', 'cfg')
+        if loader is None:
+            if name == 'val_dataloader':
+                continue
+            raise UserError(f'{cfg.filename} has no {name}: set one, and {loop}.')
+        if cfg.get(loop) is None:
+            raise UserError(f'{cfg.filename} has {name} but no {loop}: set {loop}=dict().')
+        if 'dataset' not in loader:
+            raise UserError(f'{name} of {cfg.filename} has no dataset: set {name}.dataset.')
+        for key, least in (('batch_size', 1), ('num_workers', 0)):
+            value = loader.get(key, least)
+            if not isinstance(value, int) or value < least:
+                raise UserError(f'{name}.{key}={value!r} must be a whole number from {least}.')
+
+
 def _paths(cfg: Config, loaders: Sequence[str]) -> Iterator[str]:
     """Local paths that ``loaders`` and their evaluators read."""
     for dataset in iter_datasets(cfg, loaders):

@@ -6,13 +6,17 @@ import argparse
 import logging
 import os
 import sys
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..checkpoints import CheckpointError
 from ..checkpoints.load import LOGGER
-from ..engine.checkpoint import NonFiniteError
-from ..utils.requirements import explain_import_error
+from ..version import __version__
+from .explain import explain
+
+#: How long the other processes of a launcher wait for the first to say what is wrong.
+SECONDS_FOR_THE_FIRST = 60
 
 
 class UserError(ValueError):
@@ -41,16 +45,17 @@ def user_input() -> Iterator[None]:
     except UserError:
         raise
     except (ValueError, OSError) as error:
-        raise UserError(str(error)) from error
+        raise UserError(explain(error) or str(error)) from error
 
 
 def run_cli(main: Callable[[], int | None]) -> None:
     """Run a command line and exit with its status.
 
-    A :class:`UserError`, a checkpoint that cannot be used, a loss that is not finite, or an
-    OpenMMLab library that is not installed, becomes one line on stderr and exit code 2, without a
-    traceback; any other exception is a bug and keeps its traceback. What is loaded from
-    checkpoints is said on stderr.
+    What the user can mend (a :class:`UserError`, and what :func:`.explain.explain` knows) becomes
+    one line on stderr and exit code 2, without a traceback; of several processes the first says
+    it. Any other exception is a bug: its traceback is followed by a request to report it, the exit
+    code is 1. With ``MMEFFVIT_DEBUG=1`` in the environment every traceback is shown. What is loaded
+    from checkpoints is said on stderr.
 
     Args:
         main (Callable): The command, without arguments; returns an exit code or None for 0.
@@ -62,23 +67,13 @@ def run_cli(main: Callable[[], int | None]) -> None:
         >>> if __name__ == '__main__':
         ...     run_cli(main)
     """
-    first = os.environ.get('RANK', '0') == '0'
-    LOGGER.setLevel(logging.INFO if first else logging.ERROR)
+    LOGGER.setLevel(logging.INFO if process_rank() == 0 else logging.ERROR)
     handler = logging.StreamHandler()
     LOGGER.addHandler(handler)
     try:
         code = main()
-    except (UserError, CheckpointError, NonFiniteError) as error:
-        code = _complain(str(error))
-    except RuntimeError as error:
-        if 'DataLoader worker' not in str(error):
-            raise
-        code = _complain(f'{error} Out of (shared) memory? Use fewer workers or smaller batches.')
-    except ImportError as error:
-        advice = explain_import_error(error)
-        if advice is None:
-            raise
-        code = _complain(advice)
+    except Exception as error:
+        code = _complain(error)
     finally:
         LOGGER.removeHandler(handler)
     sys.exit(code or 0)
@@ -91,6 +86,27 @@ def add_allow_partial(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _complain(message: str) -> int:
+def _complain(error: Exception) -> int:
+    """Print what is wrong; returns the exit code."""
+    message = str(error) if isinstance(error, UserError) else explain(error)
+    if message is None or os.environ.get('MMEFFVIT_DEBUG', '0') not in ('', '0'):
+        traceback.print_exception(error)
+    if message is None:
+        print(
+            f'This is a fault of mmeffvit {__version__}, not of what you gave: please report it '
+            'in its issue tracker, with the lines above and the output of '
+            'python -m mmeffvit.cli.collect_env.',
+            file=sys.stderr,
+        )
+        return 1
+    if process_rank() > 0:
+        # The launcher ends this process once the first has said the same.
+        time.sleep(SECONDS_FOR_THE_FIRST)
     print('error:', ' '.join(message.split()), file=sys.stderr)
     return 2
+
+
+def process_rank() -> int:
+    """Number of this process among those of its launcher."""
+    names = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
+    return next((int(os.environ[name]) for name in names if name in os.environ), 0)

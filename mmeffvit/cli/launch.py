@@ -10,13 +10,15 @@ from typing import Any, cast
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
-from torch import distributed
+from torch import distributed, nn
 
 from ..utils.config import read_config
 from .data_paths import move_data_root
 from .errors import UserError
+from .options import output_folder
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 
@@ -41,7 +43,9 @@ class OptionsAction(DictAction):
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that training and testing have in common."""
-    parser.add_argument('--work-dir', help='where logs, checkpoints and results go')
+    parser.add_argument(
+        '--work-dir', type=output_folder, help='where logs, checkpoints and results go'
+    )
     parser.add_argument(
         '--data-root',
         metavar='PATH',
@@ -145,5 +149,10 @@ def build_runner(cfg: Config, notes: Sequence[str] = ()) -> Runner:
             for note in notes:
                 self.logger.info(note)
             super()._log_env(env_cfg)
+
+        def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+            if get_device() == 'cpu':  # SyncBN has no CPU implementation
+                model = revert_sync_batchnorm(model)
+            return super().wrap_model(model_wrapper_cfg, model)
 
     return NotedRunner.from_cfg(cfg)

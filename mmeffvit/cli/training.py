@@ -5,6 +5,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.model import PretrainedInit
+from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from ..checkpoints import Weights, read_checkpoint, read_weights
@@ -12,6 +13,7 @@ from ..checkpoints.latest import find_latest_checkpoint
 from ..checkpoints.load import LOGGER, fill, insist
 from ..models import build_model
 from .errors import UserError
+from .explain import unregistered
 
 
 def enable_amp(cfg: Config) -> None:
@@ -27,6 +29,25 @@ def enable_amp(cfg: Config) -> None:
         raise UserError(f'--amp does not work with optim_wrapper.type={kind!r} of the config.')
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def check_optimizer(cfg: Config) -> None:
+    """Check that there is an optimizer, and that it can run here.
+
+    Raises:
+        UserError: If there is none, or it uses mixed precision without an accelerator.
+    """
+    wrapper = cfg.get('optim_wrapper')
+    if wrapper is None:
+        raise UserError(f'{cfg.filename} has no optim_wrapper: set it to train.')
+    if str(wrapper.get('type')).endswith('AmpOptimWrapper') and get_device() == 'cpu':
+        raise UserError(
+            'AmpOptimWrapper of the config needs an accelerator and none is visible: train with '
+            '--cfg-options optim_wrapper.type=OptimWrapper.'
+        )
+    kind = (wrapper.get('optimizer') or {}).get('type')
+    if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+        raise UserError(unregistered(kind, OPTIMIZERS))
 
 
 def enable_auto_scale_lr(cfg: Config) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +16,7 @@ from mmengine.registry import init_default_scope
 from ..checkpoints import load_weights, read_weights
 from ..utils.atomic import write_json
 from ..utils.config import activate_scope, iter_datasets
+from ..utils.device import check_device
 from ..utils.images import write_image
 
 #: A data sample of the framework: ``DetDataSample``, ``SegDataSample`` or ``DataSample``.
@@ -44,6 +46,12 @@ class Predictor:
     def finish(self, out: Path) -> list[Path]:
         """Write the collected predictions; returns the files written."""
         return []
+
+
+#: Identifiers of COCO's 80 categories, in the order of the classes.
+COCO_IDS = tuple(
+    number for number in range(1, 91) if number not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)
+)
 
 
 class _Lines:
@@ -85,7 +93,9 @@ class _Lines:
 class Detector(Predictor):
     """Detector: boxes and masks, saved as one COCO file of ``images`` and ``annotations``.
 
-    The annotations are COCO results: every detection with its score, drawn or not.
+    The annotations are COCO results: every detection with its score, drawn or not. Images are
+    numbered from 1 unless :meth:`take_ids` gives their ids; categories too, except that those of
+    models of COCO's classes are COCO's.
 
     Args:
         config (Config): Of a detector.
@@ -98,12 +108,45 @@ class Detector(Predictor):
         self, config: Config, dataset_meta: dict, device: str, score_threshold: float
     ) -> None:
         from mmdet.apis import DetInferencer
+        from mmdet.datasets import CocoDataset
 
         self._inferencer = DetInferencer(config, device=device, show_progress=False)
         self._threshold = score_threshold
         self.model = self._inferencer.model
         self.model.dataset_meta.update(dataset_meta)
         self._kept = _Lines()
+        self.image_ids: dict[str, int] = {}
+        classes = tuple(self.model.dataset_meta['classes'])
+        is_coco = classes == tuple(CocoDataset.METAINFO['classes'])
+        self.category_ids = COCO_IDS if is_coco else tuple(range(1, len(classes) + 1))
+
+    def take_ids(self, path: str | Path, sources: Sequence[str]) -> None:
+        """Save predictions under the image and category ids of a COCO file.
+
+        Args:
+            path (str | Path): The file.
+            sources (Sequence[str]): Images that will be predicted, as they are saved.
+
+        Raises:
+            ValueError: If the file cannot be read, or lacks a class or an image.
+        """
+        try:
+            content = json.loads(Path(path).read_text())
+            images = {image['file_name']: image['id'] for image in content['images']}
+            categories = {category['name']: category['id'] for category in content['categories']}
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f'{path} is no COCO file: {type(error).__name__}: {error}.') from None
+        for source in sources:
+            names = [source, source.rpartition('/')[2]]
+            found = next((images[name] for name in names if name in images), None)
+            if found is None:
+                raise ValueError(f'{path} lists no image {source}.')
+            self.image_ids[source] = found
+        classes = self.model.dataset_meta['classes']
+        lacking = [name for name in classes if name not in categories]
+        if lacking:
+            raise ValueError(f'{path} lists no category {lacking[0]!r} of the model.')
+        self.category_ids = tuple(categories[name] for name in classes)
 
     def __call__(self, image: np.ndarray) -> tuple[Sample, np.ndarray]:
         """See :class:`Predictor`."""
@@ -123,7 +166,7 @@ class Detector(Predictor):
         annotations = []
         for index, (left, top, right, bottom) in enumerate(found['bboxes']):
             annotation = dict(
-                category_id=found['labels'][index] + 1,
+                category_id=self.category_ids[found['labels'][index]],
                 bbox=[left, top, right - left, bottom - top],
                 area=(right - left) * (bottom - top),
                 iscrowd=0,
@@ -142,11 +185,12 @@ class Detector(Predictor):
         annotations: list[dict] = []
         for image in self._kept.read():
             found = image.pop('annotations')
-            images.append(dict(id=len(images) + 1, **image))
+            image_id = self.image_ids.get(image['file_name'], len(images) + 1)
+            images.append(dict(id=image_id, **image))
             for annotation in found:
                 number = len(annotations) + 1
-                annotations.append(dict(id=number, image_id=len(images), **annotation))
-        names = enumerate(self.model.dataset_meta['classes'], 1)
+                annotations.append(dict(id=number, image_id=image_id, **annotation))
+        names = zip(self.category_ids, self.model.dataset_meta['classes'])
         categories = [dict(id=number, name=name) for number, name in names]
         content = dict(images=images, categories=categories, annotations=annotations)
         return [self._kept.merge(out, content)]
@@ -230,6 +274,7 @@ def build_predictor(
         raise ValueError('This config is of a denoiser: use mmeffvit.denoising.Denoiser.')
     init_default_scope(scope)
     weights = read_weights(checkpoint)
+    check_device(device)
     if 'data_preprocessor' in config:
         config.model.setdefault('data_preprocessor', config.data_preprocessor)
     with warnings.catch_warnings():
@@ -247,8 +292,15 @@ def build_predictor(
 
 def _dataset_meta(config: Config, scope: str, checkpoint_meta: dict) -> dict:
     """Classes and palette: of the checkpoint, else of the config, else of the dataset class."""
-    dataset = next(iter_datasets(config, ('test_dataloader',)))
-    dataset_class = import_module(f'{scope}.registry').DATASETS.get(dataset['type'])
+    dataset = next(iter_datasets(config, ('test_dataloader',)), None)
+    if dataset is None:
+        raise ValueError(
+            f'{config.filename or "The config"} has no test_dataloader: set one, whose pipeline '
+            'prepares the images.'
+        )
+    dataset_class = dataset['type']
+    if isinstance(dataset_class, str):
+        dataset_class = import_module(f'{scope}.registry').DATASETS.get(dataset_class)
     found = {
         **getattr(dataset_class, 'METAINFO', {}),
         **dataset.get('metainfo', {}),

@@ -8,7 +8,7 @@ from mmengine.config import Config
 from ..utils.images import read_upright, write_image
 from ..utils.inputs import Inputs, Report
 from ..utils.videos import Video, VideoWriter, is_video
-from .predictors import Predictor, build_predictor
+from .predictors import Detector, Predictor, build_predictor
 
 
 def infer(
@@ -18,8 +18,9 @@ def infer(
     out: str | Path,
     *,
     device: str = 'cpu',
-    score_threshold: float = 0.3,
+    score_threshold: float | None = None,
     save_predictions: bool = False,
+    ids_from: str | Path | None = None,
     track: Callable[..., Iterable] | None = None,
 ) -> Report:
     """Run a trained model on images and videos; unreadable files are reported and skipped.
@@ -35,8 +36,10 @@ def infer(
         sources (Sequence[str | Path]): See :class:`~mmeffvit.utils.inputs.Inputs`.
         out (str | Path): Folder for the results.
         device (str): Where to run.
-        score_threshold (float): Detections below it are not drawn.
+        score_threshold (float, optional): Detections below it are not drawn, 0.3 by default.
         save_predictions (bool): Also write predictions.
+        ids_from (str | Path, optional): COCO file whose ids of images and categories the saved
+            predictions of a detector take; images are found by ``file_name``.
         track (Callable, optional): ``track(iterable, description=…, total=…)`` shows progress, as
             ``rich.progress.track`` does.
 
@@ -51,10 +54,21 @@ def infer(
     if config.get('default_scope') == 'mmeffvit':
         from ..denoising import Denoiser, denoise_path
 
+        if save_predictions or ids_from or score_threshold is not None:
+            raise ValueError(
+                'The config is of a denoiser, which predicts pictures: leave out save_predictions '
+                '(--save-predictions) and score_threshold (--score-thr).'
+            )
         denoiser = Denoiser.from_config(config, checkpoint, device)
         return denoise_path(denoiser, sources, out, track=track)
-    predictor = build_predictor(config, checkpoint, device, score_threshold)
-    report = Report()
+    predictor = build_predictor(
+        config, checkpoint, device, 0.3 if score_threshold is None else score_threshold
+    )
+    if ids_from is not None:
+        if not (isinstance(predictor, Detector) and save_predictions):
+            raise ValueError('ids_from (--ids-from) needs a detector and --save-predictions.')
+        predictor.take_ids(ids_from, [inputs.place(path).as_posix() for path in inputs.files])
+    report = inputs.report()
     preds = Path(out, 'preds') if save_predictions else None
     steps = _steps(predictor, inputs, Path(out, 'vis'), preds, report)
     if track is not None:
@@ -91,7 +105,8 @@ def _steps(
                 write_image(target, predict(read_upright(path), place))
                 report.written.append(target)
                 yield
-        except ValueError as error:  # also of a model that such an image does not suit
-            reason = str(error) if str(path) in str(error) else f'{path}: {error}'
-            report.failed.append((path, reason))
+        except OSError:  # of writing: a full disk stops the run
+            raise
+        except Exception as error:  # also of a model that such an image does not suit
+            report.fail(path, error)
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -20,12 +21,28 @@ def read_config(path: str | Path) -> Config:
     """Read a config file.
 
     Raises:
-        ValueError: If it does not exist.
+        ValueError: If it does not exist, or it or one of its bases cannot be read; configs are
+            code, so whatever they raise is meant.
         ImportError: If it inherits from a framework that is not installed.
     """
     if not Path(path).is_file():
         raise ValueError(f'{path} does not exist: give the path of a config file.')
-    return Config.fromfile(path)
+    try:
+        return Config.fromfile(path)
+    except ImportError:
+        raise
+    except RecursionError:
+        raise ValueError(f'{path} inherits from itself: mend its _base_.') from None
+    except SyntaxError as error:
+        place = f'line {error.lineno}: ' if error.lineno else ''
+        raise ValueError(f'{path} or one of its bases is no Python: {place}{error.msg}.') from error
+    except FileNotFoundError as error:
+        found = re.search(r'[\'"](.+?)[\'"]', str(error))
+        base = found[1] if found else error
+        raise ValueError(f'{path} inherits from {base}, which does not exist.') from error
+    except Exception as error:
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise ValueError(f'{path} cannot be read: {type(error).__name__}: {reason}') from error
 
 
 def activate_scope(cfg: Config) -> str:

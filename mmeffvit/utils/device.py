@@ -57,6 +57,30 @@ def choose_device() -> tuple[str, str]:
     return 'cpu', f'mmcv has no CUDA operators ({obstacle})'
 
 
+def check_device(name: str) -> str:
+    """Check that a device is there, and return its name.
+
+    Args:
+        name (str): Such as ``'cpu'``, ``'cuda'`` or ``'cuda:1'``.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device={name!r} is unknown: use 'cpu', 'cuda' or 'cuda:1'.") from None
+    kind = getattr(torch, device.type, None)
+    if device.type in ('cpu', 'meta') or kind is None:
+        return name
+    if not kind.is_available():
+        raise ValueError(f"device={name!r} is not available here: use 'cpu'.")
+    count = kind.device_count()
+    if device.index is not None and device.index >= count:
+        raise ValueError(f'device={name!r} is not available: there are {count}, counted from 0.')
+    return name
+
+
 def mmcv_has_cuda() -> bool:
     """Whether mmcv is installed with compiled CUDA operators."""
     try:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from .atomic import atomic
 
 #: Largest value of each integer type that images are stored in.
 PEAKS = {'uint8': 255, 'uint16': 65535}
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.jfif', '.bmp', '.tif', '.tiff', '.webp', '.ppm')
+_EIGHT_BITS = ('.jpg', '.jpeg', '.jfif', '.bmp', '.webp')
+_ENCODERS = {'.jfif': '.jpg'}
+#: Suffixes of pictures that are not read; a folder that holds one says so.
+OTHER_SUFFIXES = ('.gif', '.heic', '.heif', '.avif', '.jp2', '.jxl', '.exr', '.hdr', '.dng', '.svg')
+_EXIF_ORIENTATION = 0x0112
 
 
 def read_image(path: str | Path, keep: bool = False) -> np.ndarray:
-    """Read an image.
+    """Read an image, turned upright as its EXIF data say.
 
     Args:
         path (str | Path): The file.
@@ -59,14 +66,32 @@ def _decode(path: Path, flags: int) -> np.ndarray:
         # OpenCV fills what is missing of a truncated file with grey; Pillow notices.
         with Image.open(path) as image:
             image.load()
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
     except FileNotFoundError:
         raise ValueError(f'There is no image at {path}.') from None
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError) as error:
+    except Image.DecompressionBombError as error:
+        raise ValueError(f'{path} is too large: {error}') from None
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise ValueError(f'{path} cannot be read, is it truncated? ({error})') from None
-    image = cv2.imread(str(path), flags)
+    try:
+        image = cv2.imread(str(path), flags)
+    except cv2.error as error:
+        raise ValueError(f'{path} cannot be decoded: {error.err}') from None
     if image is None:
         raise ValueError(f'{path} cannot be decoded; convert it to PNG.')
-    return image
+    # OpenCV turns images except where it is asked for them unchanged.
+    return _turned(image, orientation) if flags == cv2.IMREAD_UNCHANGED else image
+
+
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn an image upright, by the value of its EXIF orientation."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -77,11 +102,16 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         OSError: If the file cannot be written.
     """
     path = Path(path)
+    suffix = path.suffix.lower()
+    if image.dtype == np.uint16 and suffix in _EIGHT_BITS:
+        raise ValueError(f'{path} cannot hold 16 bits: name it .png or .tif.')
     if image.ndim == 3:
         order = [2, 1, 0, 3][: image.shape[2]]
         image = np.ascontiguousarray(image[..., order])
     try:
-        done, data = cv2.imencode(path.suffix, image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+        done, data = cv2.imencode(
+            _ENCODERS.get(suffix, suffix), image, [cv2.IMWRITE_JPEG_QUALITY, 95]
+        )
     except cv2.error:
         done, data = False, None
     if not done or data is None:
@@ -93,9 +123,28 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def list_images(folder: str | Path) -> list[Path]:
-    """Every image below ``folder``, sorted by path, hidden files left out."""
-    return sorted(
+    """Every image below ``folder``, in number order, hidden files left out."""
+    return list_files(folder, SUFFIXES)
+
+
+def list_files(folder: str | Path, suffixes: Sequence[str]) -> list[Path]:
+    """Every file below ``folder`` with one of ``suffixes``, as :func:`list_images`."""
+    found = (
         path
         for path in Path(folder).rglob('*')
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith('.') and path.is_file()
+        if path.suffix.lower() in suffixes and not path.name.startswith('.') and path.is_file()
     )
+    return sorted(found, key=number_order)
+
+
+def number_order(path: str | Path) -> tuple:
+    """Sort key of a path that puts ``frame_2`` before ``frame_10``."""
+    parts = [
+        tuple((0, int(text), '') if text.isdecimal() else (1, 0, text) for text in _split(part))
+        for part in Path(path).parts
+    ]
+    return tuple(parts), str(path)
+
+
+def _split(name: str) -> list[str]:
+    return [text for text in re.split(r'([0-9]+)', name) if text]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .images import SUFFIXES, list_images
+from .images import OTHER_SUFFIXES, SUFFIXES, list_files, number_order
 from .videos import CODECS, Video, is_video
 
 
@@ -26,6 +26,13 @@ class Report:
 
     written: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+
+    def fail(self, path: Path, error: Exception) -> None:
+        """Note that a source could not be used."""
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        if not isinstance(error, (ValueError, OSError)):
+            reason = f'{type(error).__name__}: {reason}'
+        self.failed.append((path, reason if str(path) in reason else f'{path}: {reason}'))
 
     def frames(self, path: Path) -> Iterator[np.ndarray]:
         """The frames of a video as far as it can be read; that it ends early is noted."""
@@ -46,15 +53,16 @@ class Inputs:
     """Images and videos named by paths, folders and patterns, with the places of their results.
 
     Args:
-        sources (Sequence[str | Path]): Images, videos, folders (every image below), or patterns
-            such as ``'photos/**/*.jpg'``.
+        sources (Sequence[str | Path]): Images, videos, folders (every image and video below),
+            or patterns such as ``'photos/**/*.jpg'``.
         out (str | Path): Folder of the results; files below it are not taken as sources.
 
     Attributes:
         files (list[Path]): Images and videos.
+        ignored (list[Path]): Pictures of unknown types in the folders.
 
     Raises:
-        ValueError: If a source is missing, is neither image nor video, or holds no image; or the
+        ValueError: If a source is missing, is neither image nor video, or holds none; or the
             results would replace the sources.
     """
 
@@ -65,6 +73,7 @@ class Inputs:
         self._root = Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
         if self._out == self._root.resolve():
             raise ValueError(f'{out} is the folder of the source; results need another one.')
+        self.ignored: list[Path] = []
         self.files = list(dict.fromkeys(file for path in expanded for file in self._files(path)))
 
     def _files(self, source: Path) -> list[Path]:
@@ -73,10 +82,22 @@ class Inputs:
                 known = ' '.join((*SUFFIXES, *CODECS))
                 raise ValueError(f'{source} is no image or video by its suffix; known are {known}.')
             return [source]
-        images = [path for path in list_images(source) if self._out not in path.resolve().parents]
-        if not images:
-            raise ValueError(f'{source} holds no image ({" ".join(SUFFIXES)}).')
-        return images
+        known = (*SUFFIXES, *CODECS)
+        found = [
+            path
+            for path in list_files(source, (*known, *OTHER_SUFFIXES))
+            if self._out not in path.resolve().parents
+        ]
+        files = [path for path in found if path.suffix.lower() in known]
+        if not files:
+            raise ValueError(f'{source} holds no image or video ({" ".join(known)}).')
+        self.ignored += [path for path in found if path.suffix.lower() not in known]
+        return files
+
+    def report(self) -> Report:
+        """A report in which the pictures of unknown types are failures already."""
+        reason = 'is a picture of a type that is not read; convert it to PNG.'
+        return Report(failed=[(path, f'{path} {reason}') for path in self.ignored])
 
     def place(self, path: Path) -> Path:
         """Path of a source relative to the folder that all sources share; results keep it."""
@@ -90,7 +111,14 @@ class Inputs:
 def _expand(given: str | Path) -> list[Path]:
     if Path(given).exists():
         return [Path(given)]
-    found = sorted(glob(str(given), recursive=True))
+    found = [Path(path) for path in glob(str(given), recursive=True)]
+    found = sorted((path for path in found if not _is_circular(path)), key=number_order)
     if not found:
         raise ValueError(f'There is nothing at {given}.')
-    return [Path(path) for path in found]
+    return found
+
+
+def _is_circular(path: Path) -> bool:
+    """Whether a path leads through a link back into a folder that it comes from."""
+    folders = [folder.resolve() for folder in path.absolute().parents]
+    return len(set(folders)) < len(folders)

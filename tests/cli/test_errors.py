@@ -1,6 +1,6 @@
 import pytest
 
-from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.cli.errors import SECONDS_FOR_THE_FIRST, UserError, run_cli, user_input
 
 
 def _fail(error):
@@ -26,14 +26,39 @@ def test_exit_code_of_main(returned, code):
     assert exit_info.value.code == code
 
 
-def test_bugs_keep_their_traceback():
-    with pytest.raises(KeyError):
-        run_cli(_fail(KeyError('x')))
+@pytest.mark.parametrize('error', [KeyError('x'), ValueError('shapes differ'), RuntimeError('?')])
+def test_a_bug_keeps_its_traceback_and_asks_for_a_report(capsys, error):
+    """Not every ValueError is the user's."""
+    with pytest.raises(SystemExit) as exit_info:
+        run_cli(_fail(error))
+    assert exit_info.value.code == 1
+    captured = capsys.readouterr().err
+    assert captured.startswith('Traceback')
+    assert f'{type(error).__name__}: {error}' in captured
+    assert 'please report it' in captured.splitlines()[-1]
 
 
-def test_a_bug_of_our_own_is_not_taken_for_a_user_error():
-    with pytest.raises(ValueError, match='shapes differ'):
-        run_cli(_fail(ValueError('shapes differ')))
+@pytest.mark.parametrize(('value', 'shown'), [('1', True), ('0', False), ('', False)])
+def test_the_traceback_of_a_user_error_is_shown_on_request(monkeypatch, capsys, value, shown):
+    monkeypatch.setenv('MMEFFVIT_DEBUG', value)
+    with pytest.raises(SystemExit) as exit_info:
+        run_cli(_fail(UserError('no data')))
+    assert exit_info.value.code == 2
+    captured = capsys.readouterr().err
+    assert captured.startswith('Traceback') == shown
+    assert captured.splitlines()[-1] == 'error: no data'
+
+
+@pytest.mark.parametrize('variable', ['RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK'])
+def test_the_first_process_speaks_first(monkeypatch, capsys, variable):
+    waited = []
+    monkeypatch.setattr('time.sleep', waited.append)
+    for rank in '01':
+        monkeypatch.setenv(variable, rank)
+        with pytest.raises(SystemExit):
+            run_cli(_fail(UserError('no data')))
+    assert waited == [SECONDS_FOR_THE_FIRST]
+    assert capsys.readouterr().err == 'error: no data\n' * 2
 
 
 @pytest.mark.parametrize('error', [ValueError('no such model'), FileNotFoundError('no such file')])

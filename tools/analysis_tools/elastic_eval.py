@@ -15,7 +15,7 @@ from rich.table import Table
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import LookupViT
 from mmeffvit.checkpoints import load_weights, partial_allowed
-from mmeffvit.cli.data_paths import check_data
+from mmeffvit.cli.data_paths import check_data, check_loaders
 from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
 from mmeffvit.cli.launch import (
     add_common_arguments,
@@ -23,6 +23,7 @@ from mmeffvit.cli.launch import (
     load_config,
     process_group,
 )
+from mmeffvit.cli.options import Parser, output_file, positive
 from mmeffvit.models import build_model
 from mmeffvit.utils.atomic import atomic, write_json
 from mmeffvit.utils.config import activate_scope
@@ -30,9 +31,7 @@ from mmeffvit.utils.config import activate_scope
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='its weights: a file or a URL')
     add_allow_partial(parser)
@@ -45,16 +44,18 @@ def parse_args() -> argparse.Namespace:
         help='compressed grids: 5 for 5x5, or 4x7 (default: 3 5 7 10)',
     )
     parser.add_argument('--metric', help='metric of the curve; by default the first')
-    parser.add_argument('--out', type=Path, help='draw the curve into this .png, .svg or .pdf file')
-    parser.add_argument('--json', type=Path, help='write the figures into this file')
+    parser.add_argument(
+        '--out', type=output_file, help='draw the curve into this .png, .svg or .pdf file'
+    )
+    parser.add_argument('--json', type=output_file, help='write the figures into this file')
     add_common_arguments(parser)
     return parser.parse_args()
 
 
 def _size(text: str) -> tuple[int, ...]:
-    sides = [int(side) for side in text.split('x')]
-    if min(sides) < 1:
-        raise ValueError(text)
+    sides = [positive(side) for side in text.split('x')]
+    if len(sides) > 2:
+        raise argparse.ArgumentTypeError(f'{text} must be a side, such as 5, or two, such as 4x7')
     return tuple(sides * 2 if len(sides) == 1 else sides)
 
 
@@ -64,6 +65,7 @@ def main() -> None:
     with user_input():
         cfg = load_config(args)
         activate_scope(cfg)
+        check_loaders(cfg, ('test_dataloader',))
         loaded = load_weights(build_model(cfg), args.checkpoint, args.allow_partial)
         cfg.load_from = args.checkpoint
         check_data(cfg, ('test_dataloader',))

@@ -16,17 +16,16 @@ from rich.table import Table
 
 from mmeffvit.analysis import count_model
 from mmeffvit.cli.errors import UserError, run_cli, user_input
+from mmeffvit.cli.options import Parser, positive
 from mmeffvit.models import find_model
 
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument('model', help='a config file, or a name of mmeffvit.list_models()')
-    parser.add_argument('--shape', type=int, nargs='+', help='H W, or T H W for video')
-    parser.add_argument('--depth', type=int, default=2, help='levels of the module table')
+    parser.add_argument('--shape', type=positive, nargs='+', help='H W, or T H W for video')
+    parser.add_argument('--depth', type=positive, default=2, help='levels of the module table')
     return parser.parse_args()
 
 

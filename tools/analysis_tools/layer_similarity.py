@@ -38,6 +38,7 @@ from mmeffvit.analysis.cka import (
 )
 from mmeffvit.checkpoints import partial_allowed
 from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
+from mmeffvit.cli.options import Parser, device, fraction, output_folder, positive
 from mmeffvit.models import load_backbone
 from mmeffvit.utils.atomic import atomic
 from mmeffvit.utils.images import list_images, read_upright
@@ -45,21 +46,21 @@ from mmeffvit.utils.images import list_images, read_upright
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument('config', type=Path)
     parser.add_argument('images', type=Path, help='folder, searched recursively')
     parser.add_argument('--checkpoint', help='weights of the model or of its backbone')
-    parser.add_argument('--out', type=Path, default=Path('similarity'))
-    parser.add_argument('--size', type=int, nargs=2, default=(224, 224), metavar=('H', 'W'))
-    parser.add_argument('--batch-size', type=int, default=16, help=f'at least {MIN_BATCH}')
-    parser.add_argument('--max-images', type=int, default=512)
+    parser.add_argument('--out', type=output_folder, default=Path('similarity'))
+    parser.add_argument('--size', type=positive, nargs=2, default=(224, 224), metavar=('H', 'W'))
+    parser.add_argument('--batch-size', type=positive, default=16, help=f'at least {MIN_BATCH}')
+    parser.add_argument('--max-images', type=positive, default=512)
     parser.add_argument('--exact', action='store_true', help='CKA over all images at once')
-    parser.add_argument('--threshold', type=float, default=0.8, help='of the suggestion')
+    parser.add_argument('--threshold', type=fraction, default=0.8, help='of the suggestion')
     parser.add_argument('--heads', choices=('mean', 'concat'), default='mean')
     parser.add_argument('--layers', default=ATTENTION, help='regular expression of module names')
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu'
+    )
     add_allow_partial(parser)
     return parser.parse_args()
 

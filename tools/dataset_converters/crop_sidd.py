@@ -9,20 +9,19 @@ import numpy as np
 from rich.progress import track
 
 from mmeffvit.cli.errors import run_cli, user_input
+from mmeffvit.cli.options import Parser, output_folder, positive, seed
 from mmeffvit.denoising.data.datasets import sidd_pairs
 from mmeffvit.utils.images import read_image, write_image
 
 
 def parse_args() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('source', type=Path, help='SIDD_Medium_Srgb/Data')
-    parser.add_argument('out', type=Path, help='folder for input/ and groundtruth/')
-    parser.add_argument('--patches', type=int, default=300, help='patches of each photo')
-    parser.add_argument('--size', type=int, default=256, help='side of a patch in pixels')
-    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('out', type=output_folder, help='folder for input/ and groundtruth/')
+    parser.add_argument('--patches', type=positive, default=300, help='patches of each photo')
+    parser.add_argument('--size', type=positive, default=256, help='side of a patch in pixels')
+    parser.add_argument('--seed', type=seed, default=0)
     return parser.parse_args()
 
 

@@ -17,6 +17,7 @@ import torch
 
 from mmeffvit.checkpoints import load_weights, partial_allowed
 from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
+from mmeffvit.cli.options import Parser, positive
 from mmeffvit.deployment import check_onnx, export_onnx, exportable
 from mmeffvit.models import build_model
 from mmeffvit.utils.config import read_config
@@ -25,16 +26,14 @@ from mmeffvit.utils.requirements import require
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint', nargs='?', help='.pth or .safetensors')
     parser.add_argument('out', help='file to write, .onnx')
     parser.add_argument('--backbone-only', action='store_true', help="export the backbone's maps")
     parser.add_argument(
         '--shape',
-        type=int,
+        type=positive,
         nargs=2,
         metavar=('H', 'W'),
         default=(150, 203),

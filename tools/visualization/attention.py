@@ -25,6 +25,7 @@ from mmeffvit.analysis.attention import AttentionQuery, explain_backbone
 from mmeffvit.analysis.attention.sheet import draw_sheet, image_area
 from mmeffvit.checkpoints import partial_allowed
 from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
+from mmeffvit.cli.options import Parser, output_file, positive
 from mmeffvit.models import load_backbone
 from mmeffvit.utils.atomic import atomic
 from mmeffvit.utils.images import read_upright
@@ -32,13 +33,11 @@ from mmeffvit.utils.images import read_upright
 
 def parse_args() -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint')
     parser.add_argument('image', type=Path)
-    parser.add_argument('out', type=Path, help='PNG to write')
+    parser.add_argument('out', type=output_file, help='PNG to write')
     parser.add_argument(
         '--point', type=int, nargs=2, metavar=('X', 'Y'), help='in pixels; the centre by default'
     )
@@ -52,7 +51,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--layers', nargs='+', type=int, metavar='I', help='-1 is the last; all by default'
     )
-    parser.add_argument('--size', type=int, nargs=2, metavar=('H', 'W'), help='resize the image')
+    parser.add_argument(
+        '--size', type=positive, nargs=2, metavar=('H', 'W'), help='resize the image'
+    )
     add_allow_partial(parser)
     return parser.parse_args()
 

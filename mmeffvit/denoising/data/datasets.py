@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from ...registry import DATASETS
-from ...utils.images import list_images
+from ...utils.images import list_images, number_order
 
 #: 30 DAVIS test sequences are read up to this frame, as the published evaluations do.
 DAVIS_MAX_FRAMES = 85
@@ -199,7 +199,7 @@ class ClipFolder(BaseDataset):
         if self.ann_file:
             return Path(self.ann_file).read_text().split()
         folder = Path(self.data_prefix['clean'])
-        clips = sorted(path.name for path in folder.glob('*') if path.is_dir())
+        clips = sorted((p.name for p in folder.glob('*') if p.is_dir()), key=number_order)
         if not clips:
             raise ValueError(f'{folder} holds no folder of frames; set data_root and data_prefix.')
         return clips

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...checkpoints import load_weights
 from ...models import build_model
+from ...utils.device import check_device
 from ..data.structures import from_unit, to_unit
 from .restorer import Restorer
 
@@ -51,16 +52,24 @@ class Denoiser:
                 whole model or of its network.
             device (str | torch.device): Where to run.
             tile (int, optional): Side of a tile instead of the config's; 0 for whole images.
-            overlap (int, optional): Overlap of tiles instead of the config's.
+            overlap (int, optional): Overlap of tiles instead of the config's, which is scaled with
+                the tile.
 
         Raises:
             ValueError: If the config is not of a denoiser, or the weights are not this model's.
         """
+        check_device(str(device))
         model = build_model(config)
         if not isinstance(model, Restorer):
             raise ValueError(f'The model of this config is a {type(model).__name__}, no Restorer.')
         if tile is not None:
+            configured = model.test_cfg.get('tile')
+            if overlap is None and configured:
+                divisor = model.backbone.size_divisor
+                share = model.test_cfg.get('overlap', 0) * tile // configured
+                overlap = share // divisor * divisor
             model.test_cfg['tile'] = tile
+            model.test_cfg.setdefault('overlap', 0)
         if overlap is not None:
             model.test_cfg['overlap'] = overlap
         if checkpoint is not None:

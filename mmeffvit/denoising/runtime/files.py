@@ -45,7 +45,7 @@ def denoise_path(
     """
     inputs = Inputs([source] if isinstance(source, (str, Path)) else source, out)
     folders = [Path(out), Path(out, 'side_by_side')][: 1 + side_by_side]
-    report = Report()
+    report = inputs.report()
     steps = _steps(denoiser, inputs, folders, report)
     if track is not None:
         steps = track(steps, description='denoise', total=inputs.count_steps())
@@ -65,10 +65,15 @@ def _steps(
         targets = [folder / inputs.place(path) for folder in folders]
         groups.setdefault(path.parent if is_frame else path, {})[path] = targets
     for source, targets in groups.items():
-        if is_video(source) and source in targets:
-            yield from _video_steps(denoiser, source, targets[source], report)
-        else:
-            yield from _image_steps(denoiser, targets, report)
+        try:
+            if is_video(source) and source in targets:
+                yield from _video_steps(denoiser, source, targets[source], report)
+            else:
+                yield from _image_steps(denoiser, targets, report)
+        except OSError:  # of writing: a full disk stops the run
+            raise
+        except Exception as error:
+            report.fail(source, error)
 
 
 def _image_steps(
