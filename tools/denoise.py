@@ -13,7 +13,7 @@ from mmeffvit.checkpoints import partial_allowed
 from mmeffvit.cli.errors import add_allow_partial, run_cli, user_input
 from mmeffvit.cli.options import Parser, device, natural, output_folder
 from mmeffvit.denoising import Denoiser, denoise_path
-from mmeffvit.utils.config import activate_scope, read_config
+from mmeffvit.utils.config import read_config
 
 
 def parse_args() -> argparse.Namespace:
@@ -44,7 +44,6 @@ def main() -> int:
     args = parse_args()
     with user_input(), partial_allowed(args.allow_partial):
         config = read_config(args.config)
-        activate_scope(config)
         denoiser = Denoiser.from_config(
             config, args.checkpoint, args.device, args.tile, args.overlap
         )

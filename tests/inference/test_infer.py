@@ -12,8 +12,9 @@ import torch
 from mmengine import Config
 
 from helpers.tool_runs import ROOT, TINY_ARCH, TINY_DETECTOR, run_tool
-from mmeffvit.inference import build_predictor, infer
+from mmeffvit.inference import Classifier, build_predictor, infer
 from mmeffvit.models import build_model
+from mmeffvit.registry import MODELS
 from mmeffvit.utils.images import read_image, read_upright, write_image
 from mmeffvit.utils.videos import Video, VideoWriter
 
@@ -186,6 +187,66 @@ def test_an_image_that_does_not_suit_the_model_is_named(
     assert 'tiny.png: A grid of 1x1 tokens' in capsys.readouterr().err
 
 
+def test_predictions_take_the_ids_of_a_coco_file(monkeypatch, tmp_path, models, pictures):
+    config, checkpoint = models('detection')
+    names = ['circle', 'rectangle', 'triangle', 'star']
+    content = dict(
+        images=[dict(id=70, file_name='other.png'), dict(id=71, file_name='a.png')],
+        categories=[dict(id=10 * i, name=name) for i, name in enumerate(names, 5)],
+    )
+    truth = tmp_path / 'truth.json'
+    truth.write_text(json.dumps(content))
+    arguments = [config, checkpoint, pictures / 'images' / 'a.png', '--out', tmp_path / 'out']
+    options = ['--save-predictions', '--ids-from', truth, '--device', 'cpu']
+    assert run_tool(monkeypatch, 'infer.py', *arguments, *options) == 0
+    found = json.loads((tmp_path / 'out/preds/predictions.json').read_text())
+    assert [image['id'] for image in found['images']] == [71]
+    assert {entry['image_id'] for entry in found['annotations']} == {71}
+    assert {entry['category_id'] for entry in found['annotations']} <= {50, 60, 70, 80}
+    assert {c['name']: c['id'] for c in found['categories']} == {
+        c['name']: c['id'] for c in content['categories']
+    }
+
+
+def test_models_of_coco_use_its_category_ids(models):
+    config, checkpoint = models('instances')
+    ids = build_predictor(Config.fromfile(config), checkpoint).category_ids
+    assert len(ids) == 80 and ids[0] == 1 and ids[11] == 13 and ids[-1] == 90
+
+
+def test_a_picture_that_fails_in_the_model_is_its_own_failure(
+    monkeypatch, tmp_path, models, pictures
+):
+    config, checkpoint = models('classification')
+    predict = Classifier.__call__
+
+    def fails_on_small(self, image):
+        if len(image) == 40:
+            raise IndexError('index out of range')
+        return predict(self, image)
+
+    monkeypatch.setattr(Classifier, '__call__', fails_on_small)
+    report = infer(Config.fromfile(config), checkpoint, [pictures / 'images'], tmp_path)
+    reasons = {path.name: reason for path, reason in report.failed}
+    assert sorted(reasons) == ['b.jpg', 'broken.png']
+    assert reasons['b.jpg'].endswith('b.jpg: IndexError: index out of range')
+    assert [path.name for path in report.written] == ['a.png']
+
+
+def test_a_config_in_pure_python(tmp_path, models, pictures):
+    """Its types are classes, its bases imports."""
+    config, checkpoint = models('classification')
+    lazy = Config.fromfile(config)
+    for part in (lazy.model.backbone, lazy.test_dataloader.dataset):
+        name = part['type']
+        registry = (
+            MODELS if part is lazy.model.backbone else import_module('mmpretrain.registry').DATASETS
+        )
+        part['type'] = registry.get(name)
+    image = pictures / 'images' / 'a.png'
+    assert infer(lazy, checkpoint, [image], tmp_path, save_predictions=True).failed == []
+
+
 def test_user_errors(monkeypatch, capsys, tmp_path, models, pictures):
     config, checkpoint = models('detection')
     foreign = tmp_path / 'foreign.pth'
@@ -193,8 +254,17 @@ def test_user_errors(monkeypatch, capsys, tmp_path, models, pictures):
     code = tmp_path / 'code.pth'
     torch.save({'state_dict': print}, code)
     image = pictures / 'images' / 'a.png'
+    no_test = tmp_path / 'no_test.py'
+    no_test.write_text(f"_base_ = '{config}'\ntest_dataloader = None\n")
     for arguments, message in [
         (['no.py', checkpoint, image], 'no.py does not exist'),
+        (
+            [config, checkpoint, image, '--save-predictions', '--ids-from', code],
+            'code.pth is no COCO file',
+        ),
+        ([*models('denoising'), image, '--save-predictions'], 'The config is of a denoiser'),
+        ([*models('denoising'), image, '--score-thr', '0.5'], 'The config is of a denoiser'),
+        ([no_test, checkpoint, image], 'no_test.py has no test_dataloader'),
         ([config, 'no.pth', image], 'no.pth does not exist'),
         ([config, foreign, image], 'The weights are not those of this RetinaNet: 0 of 1 tensors'),
         ([config, code, image], 'code.pth is refused: it would run builtins.print'),

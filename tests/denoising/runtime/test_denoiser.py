@@ -172,6 +172,42 @@ def test_large_images_go_through_in_tiles(denoiser):
     assert max(largest) == 128 * 128
 
 
+@pytest.mark.parametrize(
+    ('given', 'expected'),
+    [
+        ({}, (256, 64)),
+        (dict(tile=64), (64, 16)),
+        (dict(tile=96), (96, 16)),  # 24, to a multiple of the size divisor
+        (dict(tile=0), (0, 0)),
+        (dict(tile=64, overlap=32), (64, 32)),
+    ],
+)
+def test_the_overlap_scales_with_the_tile(given, expected):
+    model = dict(IMAGE_MODEL, test_cfg=dict(tile=256, overlap=64))
+    denoiser = Denoiser.from_config(Config(dict(model=model)), **given)
+    assert denoiser.model.backbone.size_divisor == 16
+    assert tuple(denoiser.model.test_cfg[key] for key in ('tile', 'overlap')) == expected
+    assert denoiser(_image((70, 100, 3))).shape == (70, 100, 3)
+
+
+def test_a_picture_that_fails_in_the_network_is_its_own_failure(denoiser, tmp_path, monkeypatch):
+    write_image(tmp_path / 'in/a.png', _image((1, 1, 3)))
+    write_image(tmp_path / 'in/b.png', _image((20, 30, 3)))
+    clip = Denoiser.clip
+
+    def fails_on_one_pixel(self, frames):
+        for frame in frames:
+            if frame.size == 3:
+                raise RuntimeError('too small')
+            yield from clip(self, [frame])
+
+    monkeypatch.setattr(Denoiser, 'clip', fails_on_one_pixel)
+    report = denoise_path(denoiser, tmp_path / 'in', tmp_path / 'out')
+    assert [path.name for path, _ in report.failed] == ['a.png']
+    assert report.failed[0][1].endswith('a.png: RuntimeError: too small')
+    assert report.written == [tmp_path / 'out/b.png']
+
+
 def test_weights_of_the_network_or_the_model(tmp_path):
     torch.manual_seed(1)
     model = Restorer(IMAGE_MODEL['backbone'])
