@@ -21,13 +21,8 @@ demo-segmentation: setup  ## Train and evaluate UperNet with SkipAt on shapes
 	@$(MAKE_SHAPES) data/shapes --tasks scenes
 	@$(BIN)/python tools/train.py configs/upernet_skipat_pvt_shapes.py --seed 0
 
-demo-elastic: DATA := data/shapes_many
-demo-elastic: setup  ## Train one LookupViT on shapes, evaluate it with 4 to 36 compressed tokens
-	@$(MAKE_SHAPES) $(DATA) --tasks classification --num-train 16000 --num-val 500 --size-range 72 104
-	@$(BIN)/python tools/train.py configs/lookupvit_ti_shapes.py --seed 0 \
-		--data-root $(DATA)/classification
-	@$(BIN)/python tools/analysis_tools/elastic_eval.py configs/lookupvit_ti_shapes.py \
-		work_dirs/lookupvit_ti_shapes/epoch_10.pth --sizes 2 3 4 6 --data-root $(DATA)/classification
+demo-elastic: setup  ## Train LookupViT and a ViT on patterns, draw accuracy over compressed tokens
+	@$(BIN)/python demo/elastic.py classification
 
 test: lint  ## Run the checks and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v -n $(WORKERS) --dist worksteal

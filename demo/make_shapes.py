@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Write the shapes dataset: boxes, polygons, label maps, classes, clean/noisy pairs and clips."""
+"""Write the shapes dataset: boxes, polygons, label maps, patterns, clean/noisy pairs and clips."""
 
 import argparse
 import os

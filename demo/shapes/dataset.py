@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .patterns import KINDS, draw_patterned
 from .polygons import mask_to_polygons
 from .scene import CLASSES, Scene, draw_clip, draw_scene
 
@@ -90,7 +91,8 @@ class ShapesConfig:
     def arguments(self, task: str) -> dict:
         """The fields that the files of ``task`` depend on."""
         fields = {key: value for key, value in asdict(self).items() if key not in _IRRELEVANT[task]}
-        return {'task': task, 'version': _VERSION, 'classes': list(CLASSES), **fields}
+        classes = list(KINDS if task == 'classification' else CLASSES)
+        return {'task': task, 'version': _VERSION, 'classes': classes, **fields}
 
     def digest(self, task: str) -> str:
         """Fingerprint of everything that the files of ``task`` depend on."""
@@ -142,9 +144,9 @@ def _write_scenes(
 def _write_classification(
     folder: Path, split: str, index: int, rng: np.random.Generator, config: ShapesConfig
 ) -> None:
-    label = index % len(CLASSES)
-    scene = draw_scene(rng, _draw_size(rng, config), radii=(0.28, 0.42), label=label)
-    _save(folder / split / CLASSES[label] / f'{index:06d}.jpg', scene.image)
+    kind = KINDS[index % len(KINDS)]
+    image = draw_patterned(rng, _draw_size(rng, config), kind)
+    _save(folder / split / kind / f'{index:06d}.jpg', image)
 
 
 def _write_denoising(
@@ -231,7 +233,7 @@ def make_shapes(
     ``scenes``                ``SPLIT/*.jpg``, boxes and polygons in
                               ``annotations/instances_SPLIT.json`` (COCO), label maps
                               ``labels/SPLIT/*.png`` (0 is background)
-    ``classification``        ``SPLIT/CLASS/*.jpg``, one dominating shape per image
+    ``classification``        ``SPLIT/KIND/*.jpg``, one pattern per image
     ``denoising``             ``SPLIT/clean/*.png``, ``SPLIT/noisy/*.png``
     ``video``                 ``SPLIT/clean/CLIP/FRAME.png``, ``SPLIT/noisy/CLIP/FRAME.png``
     ========================  ==================================================================
@@ -284,6 +286,10 @@ def _write_task(folder, config, task, workers, track) -> None:
         for split in SPLITS:
             chosen = [record for record, item in zip(records, items) if item[0] == split]
             _write_coco(partial_folder / 'annotations' / f'instances_{split}.json', chosen)
+    if task == 'classification':  # datasets expect every class, however few images there are
+        for split in SPLITS:
+            for kind in KINDS:
+                (partial_folder / split / kind).mkdir(parents=True, exist_ok=True)
     manifest = {'digest': config.digest(task), 'arguments': config.arguments(task)}
     (partial_folder / 'manifest.json').write_text(json.dumps(manifest, indent=2))
     shutil.rmtree(folder, ignore_errors=True)

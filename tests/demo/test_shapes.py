@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from conftest import SHAPES
-from shapes import CLASSES, TASKS, ShapesConfig, make_shapes
+from shapes import CLASSES, KINDS, TASKS, ShapesConfig, make_shapes
+from shapes.patterns import draw_pattern
 from shapes.polygons import mask_to_polygons, signed_area
 from shapes.scene import draw_clip, draw_scene
 
@@ -102,9 +103,30 @@ def test_clips_move_over_a_background_that_stands_still(shapes):
     assert len(list((shapes / 'video/train/noisy/0000').iterdir())) == SHAPES.num_frames
 
 
-def test_one_class_per_classification_folder(shapes):
-    for name in CLASSES:
-        assert list((shapes / 'classification/train' / name).glob('*.jpg'))
+def test_one_kind_of_pattern_per_classification_folder(shapes):
+    for index, name in enumerate(KINDS):
+        (path,) = (shapes / 'classification/train' / name).glob('*.jpg')
+        assert path.stem == f'{index:06d}'
+
+
+def test_a_pattern_is_what_its_kind_says():
+    """Spectra tell the kinds with one direction and those with none."""
+    for seed in range(5):
+        peaks = {}
+        for kind in KINDS:
+            image = draw_pattern(np.random.default_rng(seed), (96, 96), kind)
+            assert image.shape == (96, 96, 3) and image.dtype == np.float32
+            assert image.min() >= 0 and image.max() <= 255 and image.std((0, 1)).max() > 5
+            grey = image.mean(2) - image.mean()
+            power = np.abs(np.fft.fft2(grey * np.outer(np.hanning(96), np.hanning(96)))) ** 2
+            y, x = np.unravel_index(power[:48].argmax(), (48, 96))
+            peaks[kind] = (y, min(x, 96 - x)), power[:48].max() / power.sum()
+        (y, x), share = peaks['diagonals']
+        assert 0.5 < y / x < 2 and share > 0.05
+        (y, x), share = peaks['stripes']
+        assert min(y, x) < 0.4 * max(y, x) and share > 0.05
+        assert max(peaks['smooth'][0]) <= 4
+        assert peaks['grain'][1] < 0.02
 
 
 def test_complete_folders_are_kept_and_others_refused(shapes, tmp_path):

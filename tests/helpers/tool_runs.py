@@ -41,7 +41,7 @@ test_dataloader = val_dataloader
 default_hooks = dict(logger=dict(interval=1))
 """
 
-#: A classifier of the four shapes, without any randomness but the order of the images.
+#: A classifier of the patterns, without any randomness but the order of the images.
 TINY_CLASSIFIER = f"""
 _base_ = [
     '{ROOT}/configs/_base_/datasets/shapes_classification.py',
@@ -52,7 +52,7 @@ model = dict(
     backbone=dict(type='mmeffvit.QuadTreeTransformer', arch=dict(**{TINY_ARCH}), out_indices=(3,)),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
-        type='LinearClsHead', num_classes=4, in_channels=32, loss=dict(type='CrossEntropyLoss')
+        type='LinearClsHead', num_classes=8, in_channels=32, loss=dict(type='CrossEntropyLoss')
     ),
 )
 pipeline = [

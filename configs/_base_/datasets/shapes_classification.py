@@ -1,11 +1,16 @@
 _base_ = 'shapes_loaders.py'
 
-data_source = 'python demo/make_shapes.py data/shapes --tasks classification'
+data_source = (
+    'python demo/make_shapes.py data/patterns --tasks classification --num-train 3000 '
+    '--num-val 800 --size-range 72 104'
+)
 dataset_type = 'CustomDataset'
-data_root = 'data/shapes/classification/'
-metainfo = dict(classes=('circle', 'rectangle', 'star', 'triangle'))
+data_root = 'data/patterns/classification/'
+metainfo = dict(
+    classes=('bricks', 'checks', 'diagonals', 'dots', 'grain', 'rings', 'smooth', 'stripes')
+)
 data_preprocessor = dict(
-    num_classes=4,
+    num_classes=8,
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,
@@ -13,13 +18,13 @@ data_preprocessor = dict(
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='RandomResizedCrop', scale=112, crop_ratio_range=(0.6, 1.0)),
+    dict(type='RandomCrop', crop_size=64),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(112, 112)),
+    dict(type='CenterCrop', crop_size=64, auto_pad=True),
     dict(type='PackInputs'),
 ]
 train_dataloader = dict(
