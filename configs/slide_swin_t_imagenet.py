@@ -8,7 +8,12 @@ _base_ = [
 # The authors' recipe but for the test: theirs squashes images to 256x256, we keep their aspect.
 model = dict(
     backbone=dict(
-        _delete_=True, type='mmeffvit.SlideSwin', arch='tiny', drop_path_rate=0.2, out_indices=-1
+        _delete_=True,
+        type='mmeffvit.SlideSwin',
+        arch='tiny',
+        shift_rule='mmpretrain',
+        drop_path_rate=0.2,
+        out_indices=-1,
     ),
     head=dict(in_channels=768),
 )

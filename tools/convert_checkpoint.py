@@ -19,6 +19,7 @@ from mmeffvit import __version__
 from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_weights, write_weights
 from mmeffvit.cli.errors import UserError, run_cli, user_input
 from mmeffvit.cli.options import Parser, output_file
+from mmeffvit.layers.window import SHIFT_RULES
 from mmeffvit.zoo import current_name
 
 SUFFIXES = ('.pth', '.pt', '.safetensors')
@@ -37,14 +38,25 @@ def parse_args() -> argparse.Namespace:
         choices=sorted(FAMILIES),
     )
     parser.add_argument('--part', choices=PARTS, default='backbone')
-    parser.add_argument('--allow-partial', action='store_true', help='write despite a mismatch')
+    parser.add_argument('--num-heads', type=int, help='heads of a ViT, where its width tells not')
     parser.add_argument(
         '--image-size',
         type=int,
         nargs=2,
-        metavar=('H', 'W'),
-        help="images that a plain ViT's position table is of, where it is not square",
+        metavar=('HEIGHT', 'WIDTH'),
+        help='image size of the position table of a ViT, where it is not square',
     )
+    parser.add_argument(
+        '--drop-distillation',
+        action='store_true',
+        help='leave out the distillation token of a DeiT and its head; the outputs change',
+    )
+    parser.add_argument(
+        '--shift-rule',
+        choices=SHIFT_RULES,
+        help='whose shifts of windows a Swin makes where a map fits in one',
+    )
+    parser.add_argument('--allow-partial', action='store_true', help='write despite a mismatch')
     parser.add_argument('--verbose', action='store_true', help='list every key')
     return parser.parse_args()
 
@@ -55,7 +67,15 @@ def main() -> None:
     if args.dst.suffix not in SUFFIXES:
         raise UserError(f'{args.dst} must end in one of {", ".join(SUFFIXES)}.')
     with user_input():
-        result = convert(read_weights(args.src), args.family, args.part, image_size=args.image_size)
+        result = convert(
+            read_weights(args.src),
+            args.family,
+            args.part,
+            num_heads=args.num_heads,
+            image_size=args.image_size and tuple(args.image_size),
+            drop_distillation=args.drop_distillation,
+            shift_rule=args.shift_rule,
+        )
     report(result, args.verbose)
     if not result.is_exact and not args.allow_partial:
         raise UserError(
@@ -72,8 +92,12 @@ def main() -> None:
 
 
 def report(result: Conversion, verbose: bool) -> None:
-    """Print what happened to every key."""
+    """Print the model that was inferred and what happened to every key."""
     console = Console(soft_wrap=True, highlight=False)
+    for name, value in result.config.items():
+        console.print(f'{name}: {value}', markup=False)
+    for note in result.notes:
+        console.print(f'note: {note}', markup=False)
     sections = {
         'mapped': [f'{public} -> {ours}' for public, ours in result.mapped],
         'dropped on purpose': [f'{key} ({reason})' for key, reason in result.dropped],

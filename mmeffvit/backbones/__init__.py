@@ -6,7 +6,7 @@ from .hierarchical import HierarchicalTransformer
 from .lightvit import LightViT
 from .lookupvit import LookupViT
 from .nat import NAT, DiNAT
-from .pvt import PVT, PVTv2
+from .pvt import PVT, MixVisionTransformer, PVTv2
 from .pyramid import PyramidTransformer
 from .quadtree import QuadTreeTransformer
 from .skipat import SkipAtPVT, SkipAtViT
@@ -24,6 +24,7 @@ __all__ = [
     'HierarchicalTransformer',
     'LightViT',
     'LookupViT',
+    'MixVisionTransformer',
     'PVTv2',
     'PyramidTransformer',
     'QuadTreeTransformer',

@@ -32,6 +32,9 @@ PVTV2_ARCHS = {
     'b5': dict(_WIDE, mlp_ratios=(4, 4, 4, 4), depths=(3, 6, 40, 3)),
 }
 
+#: Mix Transformer encoders, SegFormer (NeurIPS 2021), appendix.
+MIT_ARCHS = {name: dict(arch, mlp_ratios=(4, 4, 4, 4)) for name, arch in PVTV2_ARCHS.items()}
+
 
 @MODELS.register_module()
 class PVTv2(HierarchicalTransformer):
@@ -55,6 +58,22 @@ class PVTv2(HierarchicalTransformer):
         ratios = arch.get('sr_ratios', _RATIOS['sr_ratios'])
         own = [dict(type=SpatialReductionAttention, sr_ratio=ratio) for ratio in ratios]
         return [with_options(config, attention) for config in own]
+
+
+@MODELS.register_module()
+class MixVisionTransformer(PVTv2):
+    """Mix Transformer encoder (MiT) of SegFormer (Xie et al., NeurIPS 2021): PVTv2's network.
+
+    Its sizes have an MLP ratio of 4 in every stage. Epsilons are those of the authors' code;
+    mmseg's differ, which a converted config says.
+
+    Args:
+        arch (str | dict): ``'b0'`` .. ``'b5'``, or a dict as of :class:`PVTv2`.
+        **kwargs: See :class:`PVTv2`.
+    """
+
+    archs = MIT_ARCHS
+    zoo = zoo_of('mit', MIT_ARCHS)
 
 
 @MODELS.register_module()

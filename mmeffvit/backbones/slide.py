@@ -61,7 +61,7 @@ class SlideSwin(SlideFirst, SwinTransformer):
     """
 
     zoo = zoo_of('slide_swin', SWIN_ARCHS)
-    attention_options = ('num_slide_stages', 'window_size')
+    attention_options = ('num_slide_stages', 'window_size', 'shift_rule')
 
 
 @MODELS.register_module()

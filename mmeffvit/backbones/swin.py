@@ -32,6 +32,8 @@ class SwinTransformer(HierarchicalTransformer):
             default.
         position_size (int, optional): Image side of a position embedding after the stem; None for
             no embedding.
+        shift_rule (str, optional): Whose shifts of windows are made where a map fits in one, see
+            :class:`~mmeffvit.layers.WindowAttention`; ``'mmdet'`` by default.
         norm_eps (float): Epsilon of all norms.
         **kwargs: See :class:`HierarchicalTransformer`; ``attention`` gives options of
             :class:`~mmeffvit.layers.WindowAttention`.
@@ -42,7 +44,7 @@ class SwinTransformer(HierarchicalTransformer):
 
     archs = SWIN_ARCHS
     zoo = zoo_of('swin', SWIN_ARCHS)
-    attention_options = ('window_size',)
+    attention_options = ('window_size', 'shift_rule')
 
     def __init__(
         self,
@@ -50,10 +52,12 @@ class SwinTransformer(HierarchicalTransformer):
         *,
         window_size: int | Sequence[int] | None = None,
         position_size: int | None = None,
+        shift_rule: str | None = None,
         norm_eps: float = 1e-5,
         **kwargs,
     ) -> None:
         self.window_size = window_size
+        self.shift_rule = shift_rule
         parts: dict[str, Any] = dict(
             stem=partial(PatchEmbed, patch_size=4, stride=4, init=None),
             downsample=partial(PatchMerging, norm_eps=norm_eps),
@@ -73,11 +77,11 @@ class SwinTransformer(HierarchicalTransformer):
         sizes = [sizes] * len(depths) if isinstance(sizes, int) else sizes
         if len(sizes) != len(depths):
             raise ValueError(f'window_size={sizes} must hold one size per stage, {len(depths)}.')
+        rule = self.shift_rule or 'mmdet'
+        own = dict(type=WindowAttention, shift_rule=rule)
         return [
             [
-                with_options(
-                    dict(type=WindowAttention, window_size=size, shift=block % 2 == 1), attention
-                )
+                with_options(dict(own, window_size=size, shift=block % 2 == 1), attention)
                 for block in range(depth)
             ]
             for depth, size in zip(depths, sizes)

@@ -28,7 +28,7 @@ VIT_ARCHS = {
     'base': dict(embed_dims=768, depth=12, num_heads=12),
     'large': dict(embed_dims=1024, depth=24, num_heads=16),
 }
-OUT_TYPES = ('featmap', 'cls_token', 'avg_featmap')
+OUT_TYPES = ('featmap', 'cls_token', 'avg_featmap', 'distilled')
 
 
 @MODELS.register_module()
@@ -53,8 +53,15 @@ class VisionTransformer(Backbone):
         num_registers (int): Number of register tokens after the class token, without position
             embedding.
         out_type (str): ``'featmap'``: maps; ``'cls_token'`` and ``'avg_featmap'``: vectors
-            ``(B, C)`` for classifiers.
+            ``(B, C)`` for classifiers; ``'distilled'``: pairs of the class token and the first
+            register, DeiT's distillation token, for mmpretrain's ``DeiTClsHead``.
+        pre_norm (bool): Whether a LayerNorm precedes the first block, as in CLIP.
         final_norm (bool): Whether a LayerNorm follows the last block.
+        layer_scale (float, optional): Initial value of a learned scale per channel on both branches
+            of a block (DeiT III, DINOv2); None for none.
+        position_resize (str): How the position table is interpolated, one of
+            :data:`~mmeffvit.ops.resize.INTERPOLATIONS`: ``'bicubic'`` as in mmpretrain and mmseg,
+            ``'timm'`` as there and in DINOv2 with registers, ``'dino'`` as in DINO and DINOv2.
         qkv_bias (bool): Biases of the query, key and value projections.
         drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
         norm_eps (float): Epsilon of all norms.
@@ -77,7 +84,7 @@ class VisionTransformer(Backbone):
     archs = VIT_ARCHS
     zoo = zoo_of('vit', VIT_ARCHS)
     depth_patterns: ClassVar[dict[str, str]] = {
-        'stem': r'(?:patch_embed|position)\.|(?:cls_token|registers)$',
+        'stem': r'(?:patch_embed|position|norm_pre)\.|(?:cls_token|registers)$',
         'block': r'blocks\.(?P<block>\d+)\.',
     }
 
@@ -93,7 +100,10 @@ class VisionTransformer(Backbone):
         with_cls_token: bool = True,
         num_registers: int = 0,
         out_type: str = 'featmap',
+        pre_norm: bool = False,
         final_norm: bool = True,
+        layer_scale: float | None = None,
+        position_resize: str = 'bicubic',
         qkv_bias: bool = True,
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-6,
@@ -114,6 +124,8 @@ class VisionTransformer(Backbone):
             raise ValueError(f'out_type={out_type!r} must be one of {OUT_TYPES}.')
         if out_type == 'cls_token' and not with_cls_token:
             raise ValueError("out_type='cls_token' needs with_cls_token=True.")
+        if out_type == 'distilled' and not (with_cls_token and num_registers):
+            raise ValueError("out_type='distilled' needs with_cls_token=True and num_registers=1.")
         self.out_type = out_type
         self.num_extra_tokens = int(with_cls_token) + num_registers
 
@@ -122,10 +134,11 @@ class VisionTransformer(Backbone):
         height, width = (img_size, img_size) if isinstance(img_size, int) else img_size
         table_grid = (-(-height // patch_size), -(-width // patch_size))
         self.position = PositionEmbedding(
-            embed_dims, table_grid, num_extra_tokens=int(with_cls_token)
+            embed_dims, table_grid, position_resize, num_extra_tokens=int(with_cls_token)
         )
         self.cls_token = _tokens(1, embed_dims) if with_cls_token else None
         self.registers = _tokens(num_registers, embed_dims) if num_registers else None
+        self.norm_pre = nn.LayerNorm(embed_dims, eps=norm_eps) if pre_norm else nn.Identity()
         drop_rates = drop_path_schedule(drop_path_rate, depth)
         attns = build_attentions(
             cast(AttentionConfig, chosen),
@@ -143,6 +156,7 @@ class VisionTransformer(Backbone):
                 drop_rate,
                 norm_eps,
                 with_cp,
+                layer_scale,
             )
             for attn, drop_rate in zip(attns, drop_rates)
         )
@@ -162,7 +176,7 @@ class VisionTransformer(Backbone):
             ``patch_size`` (sides rounded up), channels-last in memory; or a vector ``(B, C)``.
         """
         x, grid = self.patch_embed(x)
-        x = self._embed(x, grid)
+        x = self.norm_pre(self._embed(x, grid))
         outs = run_blocks(self.blocks, x, grid, self.out_indices)
         if self.out_indices[-1] == self.depth - 1:
             outs[-1] = self.norm(outs[-1])
@@ -179,16 +193,18 @@ class VisionTransformer(Backbone):
         cls_rows = self.num_extra_tokens - registers.shape[1]
         return torch.cat([x[:, :cls_rows], registers, x[:, cls_rows:]], dim=1)
 
-    def _output(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _output(self, x: Tensor, grid: tuple[int, int]) -> Any:
+        if self.out_type == 'distilled':
+            return x[:, 0], x[:, 1]
         if self.out_type == 'cls_token':
             return x[:, 0]
         patches = x[:, self.num_extra_tokens :]
         return patches.mean(1) if self.out_type == 'avg_featmap' else tokens_to_map(patches, grid)
 
     def stem_modules(self) -> Sequence[nn.Module | nn.Parameter]:
-        """Return the patch embedding, position embedding, class token and registers."""
+        """Return the patch and position embedding, extra tokens and the norm after them."""
         tokens = [token for token in (self.cls_token, self.registers) if token is not None]
-        return [self.patch_embed, self.position, *tokens]
+        return [self.patch_embed, self.position, *tokens, self.norm_pre]
 
     def stage_modules(self) -> Sequence[Sequence[nn.Module]]:
         """Return each block as a stage; the final norm belongs to the last."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -14,9 +14,9 @@ from ..zoo import current_name
 from .keymap import (
     Conversion,
     KeyMap,
-    NotSquareError,
+    Refuse,
     Rename,
-    StateDict,
+    UnknownArchitectureError,
     apply_rules,
     check_against,
 )
@@ -48,7 +48,7 @@ def convert(
     family: str,
     part: str = 'backbone',
     config: dict | None = None,
-    image_size: Sequence[int] | None = None,
+    **options,
 ) -> Conversion:
     """Convert a public state dict to our keys and check it against the model it belongs to.
 
@@ -61,14 +61,17 @@ def convert(
             heads of detectors and segmentors keep their names.
         config (dict, optional): Backbone config to check against; inferred from the weights if
             not given.
-        image_size (Sequence[int], optional): Height and width that a plain ViT's position table is
-            of, where they differ.
+        **options: What no tensor tells, for the families that take it: ``num_heads`` (int),
+            ``image_size`` (tuple[int, int], the ``(H, W)`` of a position table that is not square)
+            and ``drop_distillation`` (bool, leave out DeiT's distillation token and its head) for
+            ViTs; ``shift_rule`` (str) for Swin. One that is None counts as not given.
 
     Returns:
         Conversion: The new state, and what was mapped, dropped, missing, unexpected, mismatched.
 
     Raises:
-        ValueError: If ``family`` or ``part`` is unknown, or the keys are not that family's.
+        ValueError: If ``family`` or ``part`` is unknown, the keys are not that family's, an option
+            is not one of the family's, or one is needed and not given.
     """
     family = current_name(family, FAMILIES)
     if family not in FAMILIES:
@@ -76,14 +79,24 @@ def convert(
     if part not in PARTS:
         raise ValueError(f'part={part!r} is not one of {", ".join(PARTS)}.')
     key_map = FAMILIES[family]
+    options = {name: value for name, value in options.items() if value not in (None, False)}
+    for name, value in options.items():
+        if name not in key_map.options:
+            known = f'takes {", ".join(key_map.options)}' if key_map.options else 'takes no options'
+            raise ValueError(f'{name}={value!r} has no effect on family {family}, which {known}.')
     whole = any(key.startswith('backbone.') for key in state)
     inner = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
     rest = {k: v for k, v in state.items() if not k.startswith('backbone.')} if whole else {}
     public = inner if whole else dict(state)
     head = {k: v for k, v in public.items() if _is_head(k, key_map)}
 
+    for layout, pattern in key_map.layouts.items():
+        if any(re.fullmatch(pattern, key) for key in public):
+            options['layout'] = layout
+            break
+
     result = Conversion()
-    apply_rules({k: v for k, v in public.items() if k not in head}, key_map.rules, result)
+    apply_rules({k: v for k, v in public.items() if k not in head}, key_map.rules, result, options)
     if not result.mapped:
         raise ValueError(
             f'No key is one of {key_map.source}; the file has {_examples(state)}. '
@@ -91,9 +104,9 @@ def convert(
         )
     try:
         if key_map.finish is not None:
-            result.state = key_map.finish(result.state)
-        result.config = config or _config(key_map, result.state, image_size)
-    except NotSquareError:
+            result.state = key_map.finish(result.state, **options)
+        result.config = config or key_map.config(result.state, **options)
+    except UnknownArchitectureError:
         raise
     except (KeyError, IndexError, ValueError) as error:
         raise ValueError(
@@ -103,10 +116,12 @@ def convert(
     with torch.device('meta'):
         wanted = MODELS.build({'_scope_': 'mmeffvit', **result.config}).state_dict()
     check_against(result, wanted, key_map)
+    if key_map.untold is not None:
+        result.notes.extend(key_map.untold(result.config))
 
     if part == 'model':
         result.state = {f'backbone.{key}': value for key, value in result.state.items()}
-        apply_rules(head, key_map.head_rules, result)
+        apply_rules(head, key_map.head_rules, result, options)
         result.state.update(rest)
         result.mapped.extend((key, key) for key in rest)
     else:
@@ -132,7 +147,8 @@ def recognise(state: Iterable[str], foreign: Iterable[str]) -> list[str]:
         renames = [rule.pattern for rule in key_map.rules if isinstance(rule, Rename)]
         if not any(_matches(renames, key.removeprefix('backbone.')) for key in foreign):
             continue
-        patterns = [rule.pattern for rule in (*key_map.rules, *key_map.head_rules)]
+        rules = (*key_map.rules, *key_map.head_rules)
+        patterns = [rule.pattern for rule in rules if not isinstance(rule, Refuse)]
         counts[family] = sum(_matches(patterns, key) for key in keys)
     most = max(counts.values(), default=0)
     return [f for f, count in counts.items() if count == most and 10 * count >= 9 * len(keys)]
@@ -144,16 +160,6 @@ def _matches(patterns: Iterable[str], key: str) -> bool:
 
 def _is_head(key: str, key_map: KeyMap) -> bool:
     return _matches([rule.pattern for rule in key_map.head_rules], key)
-
-
-def _config(key_map: KeyMap, state: StateDict, image_size: Sequence[int] | None) -> dict:
-    if image_size is None:
-        return key_map.config(state)
-    if 'position.weight' not in state:
-        raise ValueError('an image size is of use where there is one position table')
-    one_cell = 1 + ('cls_token' in state)
-    table = state['position.weight'][:, :one_cell]
-    return {**key_map.config({**state, 'position.weight': table}), 'img_size': tuple(image_size)}
 
 
 def _examples(state: Mapping[str, Tensor]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isqrt
 
@@ -31,7 +31,7 @@ class Rename:
     """
 
     pattern: str
-    target: str | Sequence[str] | Callable[[re.Match], str]
+    target: str | Sequence[str] | Callable[[re.Match], str | Sequence[str]]
     transform: Callable[[Tensor, re.Match], Tensor | Sequence[Tensor]] | None = None
     part: int | None = None
     given: str | None = None
@@ -44,13 +44,32 @@ class Drop:
     Attributes:
         pattern (str): Regular expression of the public key.
         reason (str): Why nothing is lost.
+        chosen (str, optional): Only if the caller gives this option of the family.
     """
 
     pattern: str
     reason: str
+    chosen: str | None = None
 
 
-Rule = Rename | Drop
+@dataclass(frozen=True)
+class Refuse:
+    """Keys that match ``pattern`` whole belong to a layer that our model does not have.
+
+    Attributes:
+        pattern (str): Regular expression of the public key.
+        missing (str): What our model lacks, or what else to do.
+    """
+
+    pattern: str
+    missing: str
+
+
+class UnknownArchitectureError(ValueError):
+    """What the tensors do not tell has to be given; one sentence."""
+
+
+Rule = Rename | Drop | Refuse
 
 
 @dataclass(frozen=True)
@@ -60,21 +79,32 @@ class KeyMap:
     Attributes:
         source (str): The public code that writes such checkpoints.
         rules (Sequence[Rule]): Backbone keys; the first rule that matches is used.
-        config (Callable): ``config(state)``, from the *converted* state the config of the backbone
-            that it belongs to, so that a conversion can be checked strictly.
+        config (Callable): ``config(state, **options)``, from the *converted* state the config of
+            the backbone that it belongs to, so that a conversion can be checked strictly.
         head_rules (Sequence[Rule]): Classification head, to mmpretrain's keys.
         optional (Sequence[str]): Patterns of our keys that a source may lack; they keep their
             initial values and are reported.
-        finish (Callable, optional): ``finish(state)``, the converted state with what no rule on
-            single keys can do: fused projections in another order, layers that start at zero.
+        finish (Callable, optional): ``finish(state, **options)``, the converted state with what no
+            rule on single keys can do: fused projections in another order, layers that start at
+            zero.
+        options (Sequence[str]): Options of :func:`~mmeffvit.checkpoints.convert` that ``config``
+            and ``finish`` take, for what no tensor tells.
+        layouts (Mapping[str, str]): Names of code bases whose models differ in what no tensor
+            tells, each with a pattern of a public key that only its files have; the first that is
+            found is handed to ``config`` and ``finish`` as ``layout``.
+        untold (Callable, optional): ``untold(config)``, sentences on what no tensor tells and no
+            check can find.
     """
 
     source: str
     rules: Sequence[Rule]
-    config: Callable[[StateDict], dict]
+    config: Callable[..., dict]
     head_rules: Sequence[Rule] = ()
     optional: Sequence[str] = ()
-    finish: Callable[[StateDict], StateDict] | None = None
+    finish: Callable[..., StateDict] | None = None
+    options: Sequence[str] = ()
+    layouts: Mapping[str, str] = field(default_factory=dict)
+    untold: Callable[[dict], Sequence[str]] | None = None
 
 
 @dataclass
@@ -90,6 +120,7 @@ class Conversion:
         missing (list[str]): Our keys that nothing was mapped to.
         unexpected (list[str]): Public keys that no rule knows, or our keys that do not exist.
         mismatched (list[str]): Keys whose shapes differ, with both shapes.
+        notes (list[str]): What no tensor tells, and how it was taken.
     """
 
     state: StateDict = field(default_factory=dict)
@@ -100,6 +131,7 @@ class Conversion:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     mismatched: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def is_exact(self) -> bool:
@@ -107,18 +139,37 @@ class Conversion:
         return not (self.missing or self.unexpected or self.mismatched)
 
 
-def apply_rules(state: Mapping[str, Tensor], rules: Sequence[Rule], result: Conversion) -> None:
-    """Apply rules to every key of a public state, adding to ``result``."""
+def apply_rules(
+    state: Mapping[str, Tensor],
+    rules: Sequence[Rule],
+    result: Conversion,
+    chosen: Container[str] = (),
+) -> None:
+    """Apply rules to every key of a public state, adding to ``result``.
+
+    Args:
+        state (Mapping[str, Tensor]): Public keys.
+        rules (Sequence[Rule]): The first that matches a key is used.
+        result (Conversion): Changed in place.
+        chosen (Container[str]): Options that the caller gave.
+    """
     parts: dict[str, dict[int, Tensor]] = {}
+    unwanted = [rule for rule in rules if isinstance(rule, Drop) and rule.chosen in chosen]
+    kept = {key for key in state if not any(re.fullmatch(r.pattern, key) for r in unwanted)}
     for key, tensor in state.items():
         for rule in rules:
             match = re.fullmatch(rule.pattern, key)
             if match is None:
                 continue
+            if isinstance(rule, Refuse):
+                result.unexpected.append(f'{key} ({rule.missing})')
+                break
             if isinstance(rule, Drop):
+                if rule.chosen is not None and rule.chosen not in chosen:
+                    continue
                 result.dropped.append((key, rule.reason))
                 break
-            if rule.given is not None and rule.given not in state:
+            if rule.given is not None and rule.given not in kept:
                 continue
             target = rule.target(match) if callable(rule.target) else rule.target
             targets = [target] if isinstance(target, str) else list(target)
@@ -170,7 +221,7 @@ def stage_depths(state: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
     return tuple(1 + max(block for s, block in found if s == stage) for stage in stages)
 
 
-class NotSquareError(ValueError):
+class NotSquareError(UnknownArchitectureError):
     """A position table does not show the grid that it is of."""
 
 

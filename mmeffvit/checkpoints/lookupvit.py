@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from math import isqrt
 
 import torch
 from torch import Tensor
 
 from .keymap import Drop, KeyMap, Rename, StateDict
-from .vit import FINAL_NORM, PROJ, QKV, VIT, vit_arch, vit_rules, with_patch_bias
+from .vit import FINAL_NORM, PROJ, QKV, VIT, find_grid, vit_arch, vit_rules, with_patch_bias
 
 _REFINE = 'refine.'
 
@@ -18,25 +17,35 @@ def _with_parts(fused: Tensor, match: re.Match) -> tuple[Tensor, ...]:
     return fused, *fused.chunk(3)
 
 
-def _start_small(state: StateDict) -> StateDict:
+def _config(state: StateDict, **options) -> dict:
+    return dict(type='LookupViT', **vit_arch(state, _REFINE, **options))
+
+
+def _start_small(state: StateDict, **options) -> StateDict:
     """What is infused into the lookup tokens starts at a tenth of its size (our choice)."""
-    state = with_patch_bias(state)
-    extra = sum(state.pop(f'{name}_token', None) is not None for name in ('cls', 'dist'))
-    rows = state['position.weight'].shape[1]
-    if isqrt(rows) ** 2 != rows:  # else the table has no rows of such tokens
-        state['position.weight'] = state['position.weight'][:, extra:].clone()
-    for name in [name for name in state if name.endswith('.refine.norm1.weight')]:
-        gain = name.replace('refine.norm1', 'infuse.norm_v')
-        state[gain] = torch.full_like(state[name], 0.1)
-    return state
+    table, patch_size = state['position.weight'], state['patch_embed.proj.weight'].shape[-1]
+    state = dict(state)
+    tokens = [state.pop(name, None) for name in ('cls_token', 'distillation', 'registers')]
+    first, second, registers = (0 if token is None else token.shape[1] for token in tokens)
+    extras = [first + second, 0, first + second + registers]
+    height, width = find_grid(table.shape[1], extras, patch_size, options.get('image_size'))
+    state = {**state, 'position.weight': table[:, table.shape[1] - height * width :].clone()}
+    norms = [key for key in state if re.fullmatch(r'blocks\.\d+\.refine\.norm1\.weight', key)]
+    gains = {
+        key.replace('refine.norm1', 'infuse.norm_v'): torch.full_like(state[key], 0.1)
+        for key in norms
+    }
+    return {**with_patch_bias(state), **gains}
 
 
 #: The ViT refines the compressed tokens; gathering starts with the same projections.
 VIT_TO_LOOKUPVIT = KeyMap(
     source=VIT.source,
     rules=(
-        Rename(r'(cls_token|dist_token)', r'\1'),  # left out when their positions are
-        Drop(r'reg_token', 'there are no such tokens'),
+        # Left out when their positions are.
+        Rename(r'(cls_token)', r'\1'),
+        Rename(r'dist_token', 'distillation'),
+        Rename(r'reg(?:ister)?_tokens?', 'registers'),
         Drop(FINAL_NORM, 'both token sets have final norms of their own'),
         Drop(r'head(?:_dist)?\..+', 'the classifiers read both token sets'),
         Rename(r'pos_embed', 'position.weight'),
@@ -52,10 +61,11 @@ VIT_TO_LOOKUPVIT = KeyMap(
         ),
         *vit_rules(_REFINE),
     ),
-    config=lambda state: dict(type='LookupViT', **vit_arch(state, _REFINE)),
+    config=_config,
     optional=(
         r'blocks\.\d+\.(?:gather\.norm_[qk]|infuse|norm|mlp)\..+',
         r'norm_lookup\..+',
     ),
     finish=_start_small,
+    options=('num_heads', 'image_size'),
 )

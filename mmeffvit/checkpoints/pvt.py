@@ -1,13 +1,26 @@
-"""PVT and PVTv2 of the authors and of timm, and the host's rules that other families share."""
+"""PVT, PVTv2 and MiT of the authors, timm, mmdet and mmseg; rules that other families share."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from math import isqrt
+from typing import Any
 
 from torch import Tensor
 
-from .keymap import Drop, KeyMap, NotSquareError, Rename, Rule, StateDict, stage_depths
+from .keymap import (
+    Drop,
+    KeyMap,
+    NotSquareError,
+    Rename,
+    Rule,
+    StateDict,
+    UnknownArchitectureError,
+    side_of,
+    stage_depths,
+    to_linear,
+)
 
 #: Linear classifier of the field, to mmpretrain's ``LinearClsHead``.
 LINEAR_HEAD = (Rename(r'head\.(?:fc\.)?(weight|bias)', r'head.fc.\1'),)
@@ -47,14 +60,27 @@ def pyramid_rules(attention: tuple[Rule, ...]) -> tuple[Rule, ...]:
 
 
 def pyramid_arch(state: StateDict) -> dict:
-    """The host's arch, read off a converted state; the heads are those of every published size."""
+    """The host's arch, read off a converted state.
+
+    The heads are 1, 2, 5 and 8 in every published size, whose widths have these proportions.
+
+    Raises:
+        UnknownArchitectureError: If the widths have others, as no tensor tells the heads then.
+    """
     depths = stage_depths(state, r'stages\.(\d)\.blocks\.(\d+)\.')
     widths = [state[f'stages.{i}.patch_embed.proj.bias'] for i in range(len(depths))]
     hidden = [state[f'stages.{i}.blocks.0.mlp.fc1.bias'] for i in range(len(depths))]
+    embed_dims = tuple(len(width) for width in widths)
+    num_heads = (1, 2, 5, 8)[: len(depths)]
+    if embed_dims != tuple(embed_dims[0] * heads for heads in num_heads):
+        raise UnknownArchitectureError(
+            f'No tensor tells the heads of a pyramid of widths {embed_dims}, which no published '
+            'size has: give its config (convert(config=...)).'
+        )
     return dict(
-        embed_dims=tuple(len(width) for width in widths),
+        embed_dims=embed_dims,
         depths=depths,
-        num_heads=(1, 2, 5, 8),
+        num_heads=num_heads,
         mlp_ratios=tuple(len(h) // len(w) for h, w in zip(hidden, widths)),
     )
 
@@ -68,17 +94,104 @@ def without_class_token(table: Tensor, match: re.Match) -> Tensor:
     return table[:, rows - side * side :]
 
 
+def _split_qkv(fused: Tensor, match: re.Match) -> tuple[Tensor, Tensor]:
+    """Queries, and keys with values, of PyTorch's ``in_proj``."""
+    width = fused.shape[0] // 3
+    return fused[:width], fused[width:]
+
+
+def openmmlab_rules(first: int, given: str | None = None) -> tuple[Rename, ...]:
+    """Rules of mmdet's PVTs and mmseg's MiT, ``layers.STAGE.(0 embedding, 1 blocks, 2 norm)``.
+
+    Args:
+        first (int): Number of the first block; 1 where a position table precedes the blocks.
+        given (str, optional): A public key that files of this kind have.
+    """
+
+    def to(name: str) -> Callable[[re.Match], str]:
+        return lambda match: f'stages.{match[1]}.blocks.{int(match[2]) - first}.{name}.{match[3]}'
+
+    def to_split(match: re.Match) -> list[str]:
+        return [to(f'attn.{name}')(match) for name in ('q', 'kv')]
+
+    block = r'layers\.(\d)\.1\.(\d+)\.'
+    return (
+        Rename(r'layers\.(\d)\.0\.projection\.(.+)', r'stages.\1.patch_embed.proj.\2'),
+        Rename(r'layers\.(\d)\.0\.norm\.(.+)', r'stages.\1.patch_embed.norm.\2'),
+        Rename(r'layers\.(\d)\.2\.(.+)', r'stages.\1.norm.\2'),
+        Rename(r'layers\.(\d)\.1\.0\.pos_embed', r'stages.\1.position.weight'),
+        Rename(rf'{block}attn\.attn\.in_proj_(weight|bias)', to_split, _split_qkv, given=given),
+        *(
+            Rename(rf'{block}{public}\.(.+)', to(ours), transform, given=given)
+            for public, ours, transform in (
+                ('norm1', 'norm1', None),
+                ('norm2', 'norm2', None),
+                (r'attn\.attn\.out_proj', 'attn.proj', None),
+                (r'attn\.sr', 'attn.sr', None),
+                (r'attn\.norm', 'attn.norm', None),
+                (r'ffn\.layers\.0', 'mlp.fc1', to_linear),
+                (r'ffn\.layers\.1', 'mlp.dwconv', None),
+                (r'ffn\.layers\.[34]', 'mlp.fc2', to_linear),
+            )
+        ),
+    )
+
+
+_FIRST_TABLE = 'layers.0.1.0.pos_embed'
+LAYOUTS = {'openmmlab': r'layers\.0\.0\.projection\.weight'}
+#: All norms have one epsilon in mmdet and mmseg; in the authors' code and timm's these have 1e-5.
+_OPENMMLAB_EPS = dict(norm_eps=1e-6)
+
+
+def pvt_positions(state: StateDict) -> dict:
+    """The image side of the first position table."""
+    table = state.get('stages.0.position.weight')
+    return dict(position_size=None if table is None else 4 * side_of(table.shape[1]))
+
+
+def _embeddings(state: StateDict) -> dict:
+    """Stem and downsampling with mmdet's and mmseg's epsilon."""
+    parts = {}
+    for name, stage, stride in (('stem', 0, 4), ('downsample', 1, 2)):
+        size = state[f'stages.{stage}.patch_embed.proj.weight'].shape[-1]
+        padding = size // 2 if size > stride else 0
+        sizes = dict(patch_size=size, stride=stride, padding=padding)
+        parts[name] = dict(type='PatchEmbed', **sizes, **_OPENMMLAB_EPS)
+    return parts
+
+
+def _pvtv2_config(state: StateDict, layout: str | None = None) -> dict:
+    config: dict[str, Any] = dict(type='PVTv2', arch=pyramid_arch(state))
+    if layout == 'openmmlab':
+        config.update(_embeddings(state), attention=dict(_OPENMMLAB_EPS))
+    last = len(config['arch']['depths']) - 1
+    if f'stages.{last}.blocks.0.attn.sr.weight' in state:  # PVTv2-Li pools in every stage
+        config.update(
+            attention=dict(type='LinearSpatialReductionAttention'),
+            mlp=dict(type='ConvMlp', relu=True),
+        )
+    return config
+
+
+def _pvt_config(state: StateDict, layout: str | None = None) -> dict:
+    config = dict(type='PVT', arch=pyramid_arch(state), **pvt_positions(state))
+    if layout == 'openmmlab':
+        config.update(_embeddings(state), attention=dict(_OPENMMLAB_EPS))
+    return config
+
+
 _SPATIAL_REDUCTION = pyramid_rules((Rename(r'((?:q|kv|proj|sr|norm)\..+)', r'\2'),))
 
 PVTV2 = KeyMap(
-    source='the PVT repository (whai362/PVT, v2) or timm',
-    rules=_SPATIAL_REDUCTION,
-    config=lambda state: dict(type='PVTv2', arch=pyramid_arch(state)),
+    source='the PVT (v2) or SegFormer repository (whai362/PVT, NVlabs/SegFormer), timm or mmdet',
+    rules=(*openmmlab_rules(0), *_SPATIAL_REDUCTION),
+    config=_pvtv2_config,
     head_rules=LINEAR_HEAD,
+    layouts=LAYOUTS,
 )
 
 PVT = KeyMap(
-    source='the PVT repository (whai362/PVT, v1)',
+    source='the PVT repository (whai362/PVT, v1) or mmdet',
     rules=(
         *(
             Rename(rf'pos_embed{i + 1}', f'stages.{i}.position.weight', without_class_token)
@@ -87,7 +200,10 @@ PVT = KeyMap(
         Drop(r'cls_token', 'the dense backbone has no class token'),
         Drop(r'norm\..+', 'the final norm belongs to the class token'),
         Drop(r'head\..+', 'the classifier reads the class token'),
+        *openmmlab_rules(1, given=_FIRST_TABLE),
+        *openmmlab_rules(0),
         *_SPATIAL_REDUCTION,
     ),
-    config=lambda state: dict(type='PVT', arch=pyramid_arch(state)),
+    config=_pvt_config,
+    layouts=LAYOUTS,
 )

@@ -27,8 +27,8 @@ _PHI: tuple[Rule, ...] = tuple(
 )
 
 
-def _config(state: StateDict) -> dict:
-    return dict(vit_config(state), type='SkipAtViT', skip_layers=tuple(SKIPPED))
+def _config(state: StateDict, **options) -> dict:
+    return dict(vit_config(state, **options), type='SkipAtViT', skip_layers=tuple(SKIPPED))
 
 
 SKIPAT = replace(

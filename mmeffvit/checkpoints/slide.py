@@ -15,8 +15,17 @@ from ..layers import SlideAttention
 from .cswin import CSWIN, cswin_arch
 from .keymap import Drop, KeyMap, Rename, StateDict
 from .nat import NAT, nat_arch
-from .pvt import LINEAR_HEAD, PVT, PVTV2, pyramid_arch, pyramid_rules
-from .swin import OUTPUT_NORMS, SWIN, position_size_of, swin_arch, swin_rules, window_size_of
+from .pvt import LINEAR_HEAD, PVT, PVTV2, pvt_positions, pyramid_arch, pyramid_rules
+from .swin import (
+    OUTPUT_NORMS,
+    SWIN,
+    position_size_of,
+    shift_rule_of,
+    swin_arch,
+    swin_rules,
+    untold_shifts,
+    window_size_of,
+)
 
 _NAMES = r'((?:qkv|proj|dep_conv[12]?)\..+|relative_position_bias_table)'
 #: One-hot kernels; the layer has them where a file leaves them out.
@@ -24,7 +33,9 @@ _CONSTANT = r'.+\.attn\.dep_conv\.weight'
 _IN_FIRST_STAGES = re.compile(r'stages\.[01]\.blocks\.\d+\.attn\.')
 
 
-def _swin_config(state: StateDict) -> dict:
+def _swin_config(
+    state: StateDict, layout: str | None = None, shift_rule: str | None = None
+) -> dict:
     arch, tables = swin_arch(state)
     return dict(
         type='SlideSwin',
@@ -32,15 +43,20 @@ def _swin_config(state: StateDict) -> dict:
         num_slide_stages=sum(table.ndim == 6 for table in tables),
         window_size=tuple(7 if table.ndim == 6 else window_size_of(table) for table in tables),
         attention=_options(state),
+        shift_rule=shift_rule_of(state, layout, shift_rule),
         **position_size_of(state),
     )
 
 
 def _pvt_config(name: str) -> Callable[[StateDict], dict]:
-    def config(state: StateDict) -> dict:
+    def config(state: StateDict, layout: str | None = None) -> dict:
         stages = sum(f'stages.{i}.blocks.0.attn.dep_conv.bias' in state for i in range(4))
         return dict(
-            type=name, arch=pyramid_arch(state), num_slide_stages=stages, attention=_options(state)
+            type=name,
+            arch=pyramid_arch(state),
+            num_slide_stages=stages,
+            attention=_options(state),
+            **({} if name == 'SlidePVTv2' else pvt_positions(state)),
         )
 
     return config
@@ -81,7 +97,7 @@ def _start_from(baseline: KeyMap, config: Callable, dropped: str, head_dims: Cal
         head_dims (Callable): Width of a head in the first stages, of the baseline's state.
     """
 
-    def finish(state: StateDict) -> StateDict:
+    def finish(state: StateDict, **options) -> StateDict:
         state, width = dict(state), head_dims(state)
         for attn in sorted({match[0] for match in map(_IN_FIRST_STAGES.match, state) if match}):
             for leaf in ('weight', 'bias'):
@@ -106,6 +122,9 @@ def _start_from(baseline: KeyMap, config: Callable, dropped: str, head_dims: Cal
         head_rules=baseline.head_rules,
         optional=baseline.optional,
         finish=finish,
+        options=baseline.options,
+        layouts=baseline.layouts,
+        untold=baseline.untold,
     )
 
 
@@ -115,6 +134,8 @@ SLIDE_SWIN = KeyMap(
     config=_swin_config,
     head_rules=LINEAR_HEAD,
     optional=(*OUTPUT_NORMS, _CONSTANT),
+    options=('shift_rule',),
+    untold=untold_shifts,
 )
 _PYRAMID = pyramid_rules((Rename(_NAMES, r'\2'),))
 SLIDE_PVT = replace(
@@ -142,7 +163,7 @@ NAT_TO_SLIDE = _start_from(
     r'levels\.[01]\.blocks\.\d+\.attn\.rpb',
     head_dims=lambda state: 32,
 )
-_REDUCTION = r'(?:block[12]|stages\.[01]\.blocks)\.\d+\.attn\.(?:sr|norm)\..+'
+_REDUCTION = r'(?:block[12]|stages\.[01]\.blocks|layers\.[01]\.1)\.\d+\.attn\.(?:sr|norm)\..+'
 PVT_TO_SLIDE, PVTV2_TO_SLIDE = (
     _start_from(
         baseline,

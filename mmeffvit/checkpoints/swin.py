@@ -8,10 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from .keymap import Drop, KeyMap, Rename, Rule, StateDict, side_of, stage_depths
+from .keymap import Drop, KeyMap, Refuse, Rename, Rule, StateDict, side_of, stage_depths
 from .pvt import LINEAR_HEAD
 
 _BLOCK = r'(?:layers|stages)\.(\d)\.blocks\.(\d+)\.'
+#: In timm's files merging begins a stage; the last stage of others has none.
+LAYOUTS = {'timm': r'layers\.3\.downsample\.reduction\.weight'}
 #: Absent in timm's files.
 _FIRST_MERGING = 'layers.0.downsample.reduction.weight'
 
@@ -46,6 +48,7 @@ def swin_rules(attention: tuple[Rename, ...]) -> tuple[Rule, ...]:
         Rename(r'stages\.(\d)\.downsample\.(.+)', _next_stage, _from_unfold),
         Rename(r'norm(\d)\.(.+)', r'norms.\1.\2'),
         Rename(r'norm\.(.+)', r'norms.3.\1'),
+        Refuse(rf'{_BLOCK}attn\.(?:logit_scale|cpb_mlp\..+|[qv]_bias)', 'no SwinV2'),
         Drop(rf'{_BLOCK}attn_mask', 'masks are made for the size at hand'),
         Drop(rf'{_BLOCK}attn\.(?:w_msa\.)?relative_position_index', 'a constant of the layer'),
     ]
@@ -79,10 +82,30 @@ def position_size_of(state: StateDict) -> dict:
     return {} if table is None else dict(position_size=4 * side_of(table.shape[1]))
 
 
-def _config(state: StateDict) -> dict:
+def shift_rule_of(state: StateDict, layout: str | None = None, given: str | None = None) -> str:
+    """Whose shifts of windows a file was trained with; detectors have norms of all outputs."""
+    return given or layout or ('mmdet' if 'norms.0.weight' in state else 'mmpretrain')
+
+
+def untold_shifts(config: dict) -> list[str]:
+    """What to say of the shifts."""
+    return [
+        f'windows are shifted as in {config["shift_rule"]} where a map fits in one; shift_rule '
+        "(--shift-rule) 'mmdet' (mmdet, mmseg), 'mmpretrain' or 'timm' names another"
+    ]
+
+
+def _config(state: StateDict, layout: str | None = None, shift_rule: str | None = None) -> dict:
     arch, tables = swin_arch(state)
     window_size = tuple(window_size_of(table) for table in tables)
-    config: dict[str, Any] = dict(type='SwinTransformer', arch=arch, window_size=window_size)
+    mlp_ratio = len(state['stages.0.blocks.0.mlp.fc1.bias']) / arch['embed_dims']
+    config: dict[str, Any] = dict(
+        type='SwinTransformer',
+        arch=dict(arch, mlp_ratios=mlp_ratio),
+        window_size=window_size,
+        qkv_bias='stages.0.blocks.0.attn.qkv.bias' in state,
+        shift_rule=shift_rule_of(state, layout, shift_rule),
+    )
     return {**config, **position_size_of(state)}
 
 
@@ -95,4 +118,7 @@ SWIN = KeyMap(
     config=_config,
     head_rules=LINEAR_HEAD,
     optional=OUTPUT_NORMS,
+    options=('shift_rule',),
+    layouts=LAYOUTS,
+    untold=untold_shifts,
 )

@@ -45,14 +45,20 @@ def _arch(state: StateDict) -> dict:
     return dict(embed_dims=len(state['stem.0.bias']), depths=depths)
 
 
-def _config(state: StateDict) -> dict:
+def _sizes(state: StateDict) -> dict:
     rows = len(state['encoder.0.0.attn.relative_position_bias_table'])
     return dict(
-        type='Uformer',
         arch=_arch(state),
         in_channels=state['stem.0.weight'].shape[1],
         window_size=(int(rows**0.5) + 1) // 2,
     )
+
+
+def _config(state: StateDict) -> dict:
+    config = dict(type='Uformer', **_sizes(state))
+    if 'decoder.0.0.attn.modulator' not in state:
+        config['decoder_attention'] = 'WindowAttention'
+    return config
 
 
 UFORMER = KeyMap(
@@ -68,6 +74,6 @@ UFORMER_SKIPAT = KeyMap(
         Drop(r'decoderlayer_\d\.blocks\.\d+\.(attn|modulator)\..+', 'the decoder does not attend'),
         *_RULES,
     ),
-    config=lambda state: dict(_config(state), type='SkipUformer'),
+    config=lambda state: dict(type='SkipUformer', **_sizes(state)),
     optional=(r'decoder\.\d\.\d+\.attn\.phi\..+',),
 )

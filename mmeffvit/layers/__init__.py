@@ -1,6 +1,6 @@
 """Modules that backbones are built of; attention layers share one contract (CONTRIBUTING.md)."""
 
-from .attention import SoftmaxAttention, SpatialReductionAttention
+from .attention import LinearSpatialReductionAttention, SoftmaxAttention, SpatialReductionAttention
 from .block import ReusesAttention, TransformerBlock, run_blocks
 from .common import DropPath, drop_path_schedule
 from .cswin import CrossShapedWindowAttention
@@ -32,6 +32,7 @@ __all__ = [
     'EncoderReuse',
     'LightViTAttention',
     'LightViTBlock',
+    'LinearSpatialReductionAttention',
     'LookupBlock',
     'LookupGather',
     'LookupInfuse',

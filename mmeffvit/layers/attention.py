@@ -105,12 +105,18 @@ class SpatialReductionAttention(BaseModule):
         sr_ratio (int): Kernel size and stride of the reduction; 1 is full attention. Rows and
             columns beyond the last multiple are ignored, as in the authors' code; a side shorter
             than ``sr_ratio`` is padded with zeros.
+        norm_eps (float): Epsilon of the norm of the reduced map; 1e-6 in mmdet's and mmseg's code.
 
     Source: Wang et al., "Pyramid Vision Transformer" (ICCV 2021), section 3.3.
     """
 
     def __init__(
-        self, embed_dims: int, num_heads: int, qkv_bias: bool = True, sr_ratio: int = 1
+        self,
+        embed_dims: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        sr_ratio: int = 1,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         check_heads(embed_dims, num_heads)
@@ -121,7 +127,7 @@ class SpatialReductionAttention(BaseModule):
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
         if sr_ratio > 1:
             self.sr = init_conv(nn.Conv2d(embed_dims, embed_dims, sr_ratio, sr_ratio))
-            self.norm = nn.LayerNorm(embed_dims)
+            self.norm = nn.LayerNorm(embed_dims, eps=norm_eps)
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Apply spatial-reduction attention.
@@ -144,14 +150,45 @@ class SpatialReductionAttention(BaseModule):
             cells of the grid with sides ``max(1, side // sr_ratio)``.
         """
         q = split_heads(self.q(x), self.num_heads)
-        reduced = self._reduce(x, grid) if self.sr_ratio > 1 else x
+        reduced = self._reduce(x, grid)
         k, v = self.kv(reduced).unflatten(-1, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         return q, k, v
 
     def _reduce(self, x: Tensor, grid: Grid) -> Tensor:
         """Reduce tokens ``(B, H*W, C)`` to ``(B, M, C)``."""
+        if self.sr_ratio == 1:
+            return x
         feature_map = tokens_to_map(x, grid)
         bottom, right = (max(0, self.sr_ratio - side) for side in grid)
         if bottom or right:
             feature_map = F.pad(feature_map, (0, right, 0, bottom))
         return self.norm(map_to_tokens(self.sr(feature_map)))
+
+
+@MODELS.register_module()
+class LinearSpatialReductionAttention(SpatialReductionAttention):
+    """Attention whose keys and values come from a map that is pooled to a fixed size.
+
+    Average pooling to ``pool_size`` cells a side, a 1x1 convolution, LayerNorm and GELU.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        num_heads (int): Number of heads.
+        qkv_bias (bool): Whether the query, key and value projections have biases.
+        pool_size (int): Side of the pooled map.
+
+    Source: Wang et al., "PVT v2" (Computational Visual Media 2022), section 3.2.
+    """
+
+    def __init__(
+        self, embed_dims: int, num_heads: int, qkv_bias: bool = True, pool_size: int = 7
+    ) -> None:
+        super().__init__(embed_dims, num_heads, qkv_bias)
+        self.pool_size = pool_size
+        self.sr = init_conv(nn.Conv2d(embed_dims, embed_dims, 1))
+        self.norm = nn.LayerNorm(embed_dims)
+
+    def _reduce(self, x: Tensor, grid: Grid) -> Tensor:
+        """Reduce tokens ``(B, H*W, C)`` to ``(B, pool_size ** 2, C)``."""
+        pooled = F.adaptive_avg_pool2d(tokens_to_map(x, grid), self.pool_size)
+        return F.gelu(self.norm(map_to_tokens(self.sr(pooled))))

@@ -38,16 +38,24 @@ class ConvMlp(BaseModule):
     Args:
         embed_dims (int): Width C of the tokens.
         hidden_dims (int): Width between the two linear layers.
+        relu (bool): Whether a ReLU precedes the convolution, as in PVTv2-Li.
         checkpoint_tail (bool): In training, store only the output of the first linear layer and
             recompute the convolution and GELU in backward; no matrix product is repeated.
     """
 
-    def __init__(self, embed_dims: int, hidden_dims: int, checkpoint_tail: bool = False) -> None:
+    def __init__(
+        self,
+        embed_dims: int,
+        hidden_dims: int,
+        checkpoint_tail: bool = False,
+        relu: bool = False,
+    ) -> None:
         super().__init__()
         self.fc1 = init_linear(nn.Linear(embed_dims, hidden_dims))
         self.dwconv = make_depthwise_conv(hidden_dims)
         self.fc2 = init_linear(nn.Linear(hidden_dims, embed_dims))
         self.checkpoint_tail = checkpoint_tail
+        self.relu = relu
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Apply the network to tokens ``(B, H*W, C)`` on the grid ``(H, W)``."""
@@ -58,5 +66,6 @@ class ConvMlp(BaseModule):
         return self._tail(x, grid)
 
     def _tail(self, x: Tensor, grid: Grid) -> Tensor:
+        x = x.relu() if self.relu else x
         x = map_to_tokens(self.dwconv(tokens_to_map(x, grid)))
         return self.fc2(gelu_(x))

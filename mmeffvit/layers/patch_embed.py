@@ -26,9 +26,10 @@ class PatchEmbed(nn.Module):
             clips.
         stride (int | Sequence[int]): Stride in pixels, one or three numbers as ``patch_size``.
         padding (int): Zeros on all sides, for overlapping patches.
-        norm (bool): Whether a LayerNorm (eps 1e-5) follows.
+        norm (bool): Whether a LayerNorm follows.
         init (Callable, optional): Initialiser of the convolution, PVTv2's by default; None leaves
             torch's, as Swin and PVT do.
+        norm_eps (float): Epsilon of the LayerNorm; 1e-6 in mmdet's and mmseg's PVT and MiT.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class PatchEmbed(nn.Module):
         padding: int = 0,
         norm: bool = True,
         init: Callable[..., object] | None = init_conv,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         patch = (patch_size,) * 2 if isinstance(patch_size, int) else tuple(patch_size)
         self.proj = _CONVS[len(patch)](in_channels, embed_dims, patch, stride, padding)
         if init is not None:
             init(self.proj)
-        self.norm = nn.LayerNorm(embed_dims) if norm else nn.Identity()
+        self.norm = nn.LayerNorm(embed_dims, eps=norm_eps) if norm else nn.Identity()
         self.rounds_up = all(2 * padding >= side - 1 for side in patch)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Grid]:

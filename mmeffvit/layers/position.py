@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ops.layout import Grid, same_sizes
-from ..ops.resize import interpolate_tokens, resample_linear
+from ..ops.resize import INTERPOLATIONS, interpolate_tokens, resample_linear
 from ..registry import MODELS
 
 
@@ -19,7 +19,7 @@ def resize_position_embedding(
         embedding (Tensor): ``(1, E + H*W, C)`` with ``E`` extra tokens first.
         source (tuple[int, ...]): Its grid ``(H, W)``, or ``(T, H, W)``.
         target (tuple[int, ...]): The wanted grid.
-        mode (str): ``'bicubic'`` or ``'bilinear'``, half-pixel centres; linear over time.
+        mode (str): One of :data:`~mmeffvit.ops.resize.INTERPOLATIONS`; linear over time.
         num_extra_tokens (int): ``E``; these rows are not changed.
 
     Returns:
@@ -50,14 +50,20 @@ class PositionEmbedding(nn.Module):
     Args:
         embed_dims (int): Width C of the tokens.
         grid (tuple[int, ...]): Grid ``(H, W)`` of the table, or ``(T, H, W)``.
-        mode (str): Interpolation to other grids.
+        mode (str): Interpolation to other grids, one of
+            :data:`~mmeffvit.ops.resize.INTERPOLATIONS`.
         num_extra_tokens (int): Tokens that precede the grid, such as a class token.
+
+    Raises:
+        ValueError: If ``mode`` is not one of these.
     """
 
     def __init__(
         self, embed_dims: int, grid: Grid, mode: str = 'bicubic', num_extra_tokens: int = 0
     ) -> None:
         super().__init__()
+        if mode not in INTERPOLATIONS:
+            raise ValueError(f'mode={mode!r} must be one of {INTERPOLATIONS}.')
         self.grid = grid
         self.mode = mode
         self.num_extra_tokens = num_extra_tokens

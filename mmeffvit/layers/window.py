@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from math import isqrt
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
@@ -16,10 +18,13 @@ from ..ops import (
     shifted_window_mask,
     window_attention,
 )
-from ..ops.layout import Grid, same_sizes
+from ..ops.layout import Grid, divide_up, same_sizes
+from ..ops.resize import interpolate_tokens
 from ..registry import MODELS
 from .attention import check_heads
 from .common import init_linear
+
+SHIFT_RULES = ('mmdet', 'mmpretrain', 'timm', 'per_side')
 
 
 class RelativePositionBias(nn.Module):
@@ -46,14 +51,37 @@ class RelativePositionBias(nn.Module):
         bias = self.relative_position_bias_table[index.flatten()]
         return bias.view(*index.shape, -1).permute(2, 0, 1)
 
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        """Interpolate a loaded table of another window, bicubically as Swin's code does."""
+        name = f'{prefix}relative_position_bias_table'
+        stored, own = state_dict.get(name), self.relative_position_bias_table
+        if stored is not None and stored.ndim == 2 and stored.shape != own.shape:
+            source, target = isqrt(len(stored)), isqrt(len(own))
+            if source**2 == len(stored) and stored.shape[1] == own.shape[1]:
+                resized = interpolate_tokens(stored[None], (source,) * 2, (target,) * 2)
+                state_dict[name] = resized[0]
+                print_log(
+                    f'{name} of windows of {(source + 1) // 2} is interpolated to windows of '
+                    f'{(target + 1) // 2}.',
+                    'current',
+                )
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
 
 @MODELS.register_module()
 class WindowAttention(RelativePositionBias, BaseModule):
     """Multi-head attention inside square windows, regular or shifted.
 
+    Where a side of the grid fits in one window, public code differs in what it shifts. The
+    weights are the same, the outputs are not:
+
+    - ``'mmdet'``: both sides, always (mmdet, mmseg, Swin's detection code);
+    - ``'mmpretrain'``: neither side once one fits (mmpretrain, Swin's classification code);
+    - ``'timm'``: only a side that does not fit; the grid is rolled before it is padded, not after;
+    - ``'per_side'``: only a side that does not fit, rolled after padding.
+
     A grid that the window does not divide is padded with zeros at the bottom and right. Padding
-    tokens are attended to, as in Swin's detection code. A side that fits in one window is not
-    shifted.
+    tokens are attended to, as in Swin's detection code.
 
     Args:
         embed_dims (int): Width C of the tokens.
@@ -61,6 +89,7 @@ class WindowAttention(RelativePositionBias, BaseModule):
         qkv_bias (bool): Whether the query, key and value projections have biases.
         window_size (int): Side of a window.
         shift (bool): Shift the windows by half a window, rounded down.
+        shift_rule (str): Whose rule is followed where a side fits in one window, see above.
         out_proj (bool): Whether an output projection follows the attention.
 
     Raises:
@@ -78,6 +107,7 @@ class WindowAttention(RelativePositionBias, BaseModule):
         window_size: int = 7,
         shift: bool = False,
         out_proj: bool = True,
+        shift_rule: str = 'per_side',
     ) -> None:
         super().__init__()
         check_heads(embed_dims, num_heads)
@@ -85,7 +115,10 @@ class WindowAttention(RelativePositionBias, BaseModule):
             raise ValueError(f'window_size={window_size} must be at least 1.')
         self.num_heads = num_heads
         self.window_size = window_size
+        if shift_rule not in SHIFT_RULES:
+            raise ValueError(f'shift_rule={shift_rule!r} must be one of {SHIFT_RULES}.')
         self.shift = shift
+        self.shift_rule = shift_rule
         self.qkv = init_linear(nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias))
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims)) if out_proj else nn.Identity()
         self.add_relative_position_bias(window_size, num_heads)
@@ -96,8 +129,10 @@ class WindowAttention(RelativePositionBias, BaseModule):
         out = self.attend(*self.project(windows), padded_grid, shifts)
         out = self.proj(out.transpose(1, 2).flatten(2)).view_as(windows)
         out = merge_windows(out, padded_grid, self.window_size)
-        out = roll_tokens(out, padded_grid, (-shifts[0], -shifts[1]))
-        return crop_tokens(out, padded_grid, grid)
+        back = (-shifts[0], -shifts[1])
+        if self.shift_rule == 'timm':
+            return roll_tokens(crop_tokens(out, padded_grid, grid), grid, back)
+        return crop_tokens(roll_tokens(out, padded_grid, back), padded_grid, grid)
 
     def partition(self, x: Tensor, grid: Grid) -> tuple[Tensor, Grid, tuple[int, int]]:
         """Pad, shift and partition tokens ``(B, H*W, C)`` into windows.
@@ -107,12 +142,23 @@ class WindowAttention(RelativePositionBias, BaseModule):
             columns.
         """
         size = self.window_size
-        x, padded_grid = pad_tokens(x, grid, size)
-        counts = (padded_grid[0] // size, padded_grid[1] // size)
-        shift = size // 2 if self.shift else 0
-        shifts: Any = tuple(shift * torch.sym_min(count - 1, 1) for count in counts)
-        rolled = roll_tokens(x, padded_grid, shifts)
-        return partition_windows(rolled, padded_grid, size), padded_grid, shifts
+        shifts = self._shifts((divide_up(grid[0], size), divide_up(grid[1], size)))
+        if self.shift_rule == 'timm':
+            x, padded_grid = pad_tokens(roll_tokens(x, grid, shifts), grid, size)
+        else:
+            x, padded_grid = pad_tokens(x, grid, size)
+            x = roll_tokens(x, padded_grid, shifts)
+        return partition_windows(x, padded_grid, size), padded_grid, shifts
+
+    def _shifts(self, counts: tuple[int, int]) -> Any:
+        """Rows and columns to shift a grid of so many windows by."""
+        shift = self.window_size // 2 if self.shift else 0
+        if not shift or self.shift_rule == 'mmdet':
+            return shift, shift
+        rows, columns = (shift * torch.sym_min(count - 1, 1) for count in counts)
+        if self.shift_rule == 'mmpretrain':
+            rows = columns = torch.sym_min(rows, columns)
+        return rows, columns
 
     def project(self, windows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Project windows ``(B, windows, N, C)`` to queries, keys and values.

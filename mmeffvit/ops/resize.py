@@ -20,6 +20,11 @@ from torch import Tensor
 from .layout import Grid, map_to_tokens, same_sizes, tokens_to_map
 from .numerics import accurate, without_autocast
 
+#: Ways to interpolate position tables: PyTorch's two without antialiasing (``'bicubic'`` is that of
+#: mmpretrain and mmseg), ``'timm'``, antialiased bicubic, and ``'dino'``, bicubic by a scale of
+#: ``(side + 0.1) / old side``.
+INTERPOLATIONS = ('bicubic', 'bilinear', 'timm', 'dino')
+
 
 def interpolate_tokens(tokens: Tensor, grid: Grid, target: Grid, mode: str = 'bicubic') -> Tensor:
     """Interpolate a token grid, in float32 or float64.
@@ -28,7 +33,7 @@ def interpolate_tokens(tokens: Tensor, grid: Grid, target: Grid, mode: str = 'bi
         tokens (Tensor): ``(B, H*W, C)``.
         grid (tuple[int, int]): ``(H, W)``.
         target (tuple[int, int]): The wanted grid ``(H', W')``.
-        mode (str): ``'bicubic'`` or ``'bilinear'``, half-pixel centres, no antialiasing.
+        mode (str): One of :data:`INTERPOLATIONS`, all with half-pixel centres.
 
     Returns:
         Tensor: ``(B, H'*W', C)``; the input itself where the grids agree.
@@ -36,7 +41,13 @@ def interpolate_tokens(tokens: Tensor, grid: Grid, target: Grid, mode: str = 'bi
     if same_sizes(grid, target):
         return tokens
     feature_map = accurate(tokens_to_map(tokens, grid))
-    resized = F.interpolate(feature_map, size=target, mode=mode, align_corners=False)
+    if mode == 'timm':
+        resized = F.interpolate(feature_map, size=target, mode='bicubic', antialias=True)
+    elif mode == 'dino':
+        scales = [(new + 0.1) / old for old, new in zip(grid, target)]
+        resized = F.interpolate(feature_map, scale_factor=scales, mode='bicubic')
+    else:
+        resized = F.interpolate(feature_map, size=target, mode=mode, align_corners=False)
     return map_to_tokens(resized).to(tokens.dtype)
 
 

@@ -98,9 +98,9 @@ def test_plain_weights_fill_what_both_have():
         for key, value in plain.state_dict().items()
     }
     public['head.weight'] = torch.zeros(5, 64)
-    same = convert(public, 'vit')
+    same = convert(public, 'vit', num_heads=1)
     assert same.is_exact and not same.untrained
-    result = convert(public, 'vit_to_skipat')
+    result = convert(public, 'vit_to_skipat', num_heads=1)
     assert result.is_exact
     model = MODELS.build(result.config)
     missing = model.load_state_dict(result.state, strict=False).missing_keys

@@ -61,6 +61,9 @@ class Uformer(BaseModule):
         arch (str | dict): ``'t'``, ``'s'``, ``'b'``, or ``embed_dims`` (width C of the first stage
             and of every head) and ``depths`` (blocks of the nine stages).
         attention (dict, optional): Options of :class:`~mmeffvit.layers.WindowAttention`.
+        decoder_attention (type | str, optional): Attention layer of the decoder,
+            :class:`~mmeffvit.layers.ModulatedWindowAttention` by default;
+            :class:`~mmeffvit.layers.WindowAttention` for a Uformer without modulators.
         in_channels (int): Channels of the input; only with 3 is it added to the output.
         window_size (int): Side of a window.
         mlp_ratio (float): Hidden width of the feed-forward networks over their width.
@@ -91,6 +94,7 @@ class Uformer(BaseModule):
         arch: str | dict = 't',
         *,
         attention: dict | None = None,
+        decoder_attention: type[WindowAttention] | str = ModulatedWindowAttention,
         in_channels: int = 3,
         window_size: int = 8,
         mlp_ratio: float = 4.0,
@@ -109,6 +113,7 @@ class Uformer(BaseModule):
             raise ValueError(f'depths={depths} must name {2 * NUM_SCALES + 1} stages.')
         self.window_options = {'window_size': window_size, **(attention or {})}
         self.window_size = self.window_options['window_size']
+        self.decoder_attention = decoder_attention
         self.pad_mode = pad_mode
         widths = [embed_dims << k for k in range(NUM_SCALES + 1)]
 
@@ -160,7 +165,7 @@ class Uformer(BaseModule):
             depth (int): Number of blocks.
             source_dims (int): Width of the encoder stage at this resolution.
         """
-        return window_attentions(depth, self.window_options, layer=ModulatedWindowAttention)
+        return window_attentions(depth, self.window_options, layer=self.decoder_attention)
 
     def source_index(self, block: int, depth: int) -> int:
         """Which block of an encoder stage a block of the decoder stage is paired with."""
@@ -277,7 +282,7 @@ def window_attentions(
     depth: int,
     options: dict,
     shift: bool = True,
-    layer: type[WindowAttention] = WindowAttention,
+    layer: type[WindowAttention] | str = WindowAttention,
 ) -> list[dict]:
     """Window attention of each block of a stage, shifted in every second one."""
     return [dict(type=layer, shift=shift and block % 2 == 1, **options) for block in range(depth)]

@@ -14,6 +14,7 @@ from mmeffvit.layers import (
     CrossShapedWindowAttention,
     DualTokenAttention,
     LightViTAttention,
+    LinearSpatialReductionAttention,
     LookupGather,
     LookupInfuse,
     ModulatedWindowAttention,
@@ -111,6 +112,17 @@ def test_reduced_keys(point):
     blocks = 4 * F.avg_pool2d(attention.weights[None], 2)
     expected = layer(x, GRID)[0, index_of(point)]
     torch.testing.assert_close(blocks.flatten() @ v[0, 0], expected)
+
+
+@pytest.mark.parametrize('point', POINTS)
+def test_pooled_keys(point):
+    torch.manual_seed(0)
+    layer, x = prepare(LinearSpatialReductionAttention(C, 1, pool_size=4)), tokens()
+    (attention,) = explain(layer, x, GRID, query=AttentionQuery(SIZE, point))
+    _, _, v = layer.project(x, GRID)
+    cells = 6 * F.avg_pool2d(attention.weights[None], (2, 3))
+    expected = layer(x, GRID)[0, index_of(point)]
+    torch.testing.assert_close(cells.flatten() @ v[0, 0], expected)
 
 
 @pytest.mark.parametrize('point', POINTS)
