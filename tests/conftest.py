@@ -53,3 +53,25 @@ def leave_no_default_scope():
     yield
     DefaultScope._instance_dict.clear()
     DefaultScope._instance_dict.update(before)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the figures of ``tests/robustness`` as a table, rows of one name added up."""
+    reports = [r for group in terminalreporter.stats.values() for r in group]
+    rows: dict[str, list] = {}
+    for report in reports:
+        if getattr(report, 'when', None) != 'call':
+            continue
+        for trial, tried, held, worst in (v for k, v in report.user_properties if k == 'figure'):
+            row = rows.setdefault(trial, [0, 0, None])
+            row[0] += tried
+            row[1] += held
+            row[2] = max((x for x in (row[2], worst) if x is not None), default=None)
+    if not rows:
+        return
+    terminalreporter.section('robustness')
+    terminalreporter.write_line('| trial | tried | held | farthest apart |')
+    terminalreporter.write_line('| --- | ---: | ---: | ---: |')
+    for trial, (tried, held, worst) in rows.items():
+        apart = '' if worst is None else f'{worst:.1e}'
+        terminalreporter.write_line(f'| {trial} | {tried:,} | {held:,} | {apart} |')
