@@ -154,7 +154,9 @@ def apply_rules(
         chosen (Container[str]): Options that the caller gave.
     """
     parts: dict[str, dict[int, Tensor]] = {}
-    unwanted = [rule for rule in rules if isinstance(rule, Drop) and rule.chosen in chosen]
+    unwanted = [
+        rule for rule in rules if isinstance(rule, Drop) and rule.chosen and rule.chosen in chosen
+    ]
     kept = {key for key in state if not any(re.fullmatch(r.pattern, key) for r in unwanted)}
     for key, tensor in state.items():
         for rule in rules:

@@ -13,6 +13,7 @@ from .keymap import (
     Drop,
     KeyMap,
     NotSquareError,
+    Refuse,
     Rename,
     Rule,
     StateDict,
@@ -54,8 +55,10 @@ def pyramid_rules(attention: tuple[Rule, ...]) -> tuple[Rule, ...]:
             pattern = rf'{public}\.attn\.{rule.pattern}'
             if isinstance(rule, Drop):
                 rules.append(Drop(pattern, rule.reason))
-            else:
+            elif isinstance(rule, Rename):
                 rules.append(Rename(pattern, rf'{ours}.attn.{rule.target}', rule.transform))
+            else:
+                rules.append(Refuse(pattern, rule.missing))
     return tuple(rules)
 
 

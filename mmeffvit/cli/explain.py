@@ -62,7 +62,7 @@ def _building(error: BaseException) -> str | None:
         return unregistered(name, registry)
     if 'must contain the key "type"' in message:
         return f'a part of the config has no type: {dict(values["cfg"])}.'
-    built = values.get('obj_cls')
+    built: Any = values.get('obj_cls')
     name = getattr(built, '__name__', str(built))
     if found := _ARGUMENT.search(message):
         if found['missing']:
