@@ -44,7 +44,7 @@ def parse_args() -> argparse.Namespace:
 
 def output(text: str) -> str:
     """Read the path of a file, or of a folder for mmseg, that can be written."""
-    return str(output_file(text)) if text.endswith(PICKLES) else output_folder(text)
+    return str((output_file if text.endswith(PICKLES) else output_folder)(text))
 
 
 def main() -> None:
@@ -63,7 +63,8 @@ def run(args: argparse.Namespace, out: str | None) -> None:
         loaded = load_weights(build_model(cfg), args.checkpoint, args.allow_partial)
         cfg.load_from = args.checkpoint
         if args.show or args.show_dir:
-            enable_visualization(cfg, scope, args.show, args.show_dir, args.wait_time)
+            show_dir = str(args.show_dir) if args.show_dir else None
+            enable_visualization(cfg, scope, args.show, show_dir, args.wait_time)
         if args.tta:
             enable_tta(cfg, scope)
         if out:

@@ -88,7 +88,7 @@ def load_config(args: argparse.Namespace) -> Config:
     except (KeyError, IndexError, TypeError, AssertionError) as error:
         raise UserError(f'--cfg-options do not fit {args.config}: {error}.') from error
     if args.work_dir:
-        cfg.work_dir = args.work_dir
+        cfg.work_dir = str(args.work_dir)
     elif not cfg.get('work_dir'):
         cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
     cfg.launcher = args.launcher

@@ -80,10 +80,10 @@ def output_file(text: str) -> Path:
     return path
 
 
-def output_folder(text: str) -> str:
+def output_folder(text: str) -> Path:
     """Read the path of a folder that can be written to."""
     _check_writable(Path(text), text)
-    return text
+    return Path(text)
 
 
 def _check_writable(folder: Path, text: str) -> None:
