@@ -183,7 +183,8 @@ def test_large_images_go_through_in_tiles(denoiser):
     ],
 )
 def test_the_overlap_scales_with_the_tile(given, expected):
-    model = dict(IMAGE_MODEL, test_cfg=dict(tile=256, overlap=64))
+    backbone = dict(IMAGE_MODEL['backbone'], window_size=1)
+    model = dict(IMAGE_MODEL, backbone=backbone, test_cfg=dict(tile=256, overlap=64))
     denoiser = Denoiser.from_config(Config(dict(model=model)), **given)
     assert denoiser.model.backbone.size_divisor == 16
     assert tuple(denoiser.model.test_cfg[key] for key in ('tile', 'overlap')) == expected
