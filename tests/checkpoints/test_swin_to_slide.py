@@ -62,7 +62,8 @@ def _timm(swin: SwinTransformer) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize('home', [_official, _openmmlab, _timm])
 def test_swin_round_trip(home):
-    swin = _randomised(SwinTransformer(ARCH))
+    shift_rule = 'timm' if home is _timm else 'mmdet'
+    swin = _randomised(SwinTransformer(ARCH, shift_rule=shift_rule))
     result = convert(home(swin), 'swin')
     assert result.is_exact and not result.untrained
     other = MODELS.build(result.config).eval()
