@@ -273,6 +273,7 @@ def build_predictor(
     if scope == 'mmeffvit':
         raise ValueError('This config is of a denoiser: use mmeffvit.denoising.Denoiser.')
     init_default_scope(scope)
+    _name_datasets(config)
     weights = read_weights(checkpoint)
     check_device(device)
     if 'data_preprocessor' in config:
@@ -288,6 +289,13 @@ def build_predictor(
             predictor = Classifier(config, dataset_meta, device)
     load_weights(predictor.model, weights)
     return predictor
+
+
+def _name_datasets(config: Config) -> None:
+    """Name dataset classes, as pure Python configs have them, for mmpretrain's look-up by name."""
+    for dataset in iter_datasets(config):
+        if isinstance(dataset['type'], type):
+            dataset['type'] = f'{dataset["type"].__module__}.{dataset["type"].__name__}'
 
 
 def _dataset_meta(config: Config, scope: str, checkpoint_meta: dict) -> dict:
