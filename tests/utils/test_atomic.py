@@ -64,8 +64,10 @@ def test_a_link_at_the_final_name_is_replaced_not_followed(tmp_path):
 @pytest.mark.parametrize('kill', [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_process_leaves_nothing_under_the_final_name(tmp_path, kill):
     code = (
-        'import sys, time\n'
+        'import signal, sys, time\n'
         'from mmeffvit.utils.atomic import atomic\n'
+        # Processes in the background of a shell inherit that SIGINT is ignored.
+        'signal.signal(signal.SIGINT, signal.default_int_handler)\n'
         f'with atomic({str(tmp_path / "x.bin")!r}) as partial:\n'
         '    partial.write_bytes(bytes(1000))\n'
         '    print("half", flush=True)\n'

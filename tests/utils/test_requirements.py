@@ -42,15 +42,18 @@ def test_missing_operators_are_explained():
     assert 'compiled operators' in explain_import_error(error)
 
 
-def test_other_import_errors_are_bugs():
+def test_other_import_errors_are_bugs(capsys):
     error = ModuleNotFoundError("No module named 'colour'", name='colour')
     assert explain_import_error(error) is None
 
     def main():
         raise error
 
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(SystemExit) as info:
         run_cli(main)
+    assert info.value.code == 1
+    printed = capsys.readouterr().err
+    assert "ModuleNotFoundError: No module named 'colour'" in printed and 'report it' in printed
 
 
 def test_command_line_answers_in_one_line(capsys):
