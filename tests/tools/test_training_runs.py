@@ -177,10 +177,11 @@ def test_a_training_says_first_what_it_starts_from(tmp_path, shapes):
     start = f'load_from={tmp_path}/other.safetensors'
     done = train(tmp_path, shapes, 'other', start, 'train_cfg.max_epochs=1')
     assert done.returncode == 0, done.stderr[-4000:]
+    classes = len(state['head.fc.bias'])
     said = (
         f'{len(state) - 2} of {len(state)} tensors of {tmp_path}/other.safetensors fill '
         f'ImageClassifier, which has {len(state)}; 2 of another shape, left as initialised: '
-        'head.fc.weight (7, 32) instead of (4, 32), head.fc.bias (7) instead of (4)'
+        f'head.fc.weight (7, 32) instead of ({classes}, 32), head.fc.bias (7) instead of ({classes})'
     )
     assert said in first_lines(tmp_path, 'other')
     assert said in '\n'.join(done.stderr.splitlines()[:20])
