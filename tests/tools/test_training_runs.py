@@ -181,7 +181,8 @@ def test_a_training_says_first_what_it_starts_from(tmp_path, shapes):
     said = (
         f'{len(state) - 2} of {len(state)} tensors of {tmp_path}/other.safetensors fill '
         f'ImageClassifier, which has {len(state)}; 2 of another shape, left as initialised: '
-        f'head.fc.weight (7, 32) instead of ({classes}, 32), head.fc.bias (7) instead of ({classes})'
+        f'head.fc.weight (7, 32) instead of ({classes}, 32), '
+        f'head.fc.bias (7) instead of ({classes})'
     )
     assert said in first_lines(tmp_path, 'other')
     assert said in '\n'.join(done.stderr.splitlines()[:20])
@@ -207,7 +208,7 @@ def test_a_training_says_first_what_it_starts_from(tmp_path, shapes):
         cwd=tmp_path,
     )
     assert resumed.returncode == 2, resumed.stderr[-4000:]
-    assert 'head.fc.weight (4, 32) instead of (7, 32)' in resumed.stderr
+    assert f'head.fc.weight ({classes}, 32) instead of (7, 32)' in resumed.stderr
     assert '--cfg-options load_from=other/epoch_1.pth' in resumed.stderr
 
 
