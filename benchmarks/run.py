@@ -1,12 +1,11 @@
-#!/usr/bin/env python
 """Time and peak memory: our ops and layers against named baselines, and whole models.
 
-    benchmarks/run.py suites quadtree                     # one suite of comparisons
-    benchmarks/run.py suites quadtree slide --only fine   # cases whose name contains 'fine'
-    benchmarks/run.py suites all --json out.json --markdown out.md --plot ratios.png
-    benchmarks/run.py models quadtree_b0 pvtv2_b0 --sizes 224 512x2048 --modes eager compiled
-    benchmarks/run.py models configs/quadtree_b?_imagenet.py --batches 1 8 --plot models.png
-    benchmarks/run.py profile quadtree_b1 uformer_s --sizes 512   # shares of kinds of operations
+    python -m benchmarks.run suites quadtree                     # one suite of comparisons
+    python -m benchmarks.run suites quadtree slide --only fine   # cases whose name contains 'fine'
+    python -m benchmarks.run suites all --json out.json --markdown out.md --plot ratios.png
+    python -m benchmarks.run models quadtree_b0 pvtv2_b0 --sizes 224 512x2048 --modes eager compiled
+    python -m benchmarks.run models configs/quadtree_b?_imagenet.py --batches 1 8 --plot models.png
+    python -m benchmarks.run profile quadtree_b1 --sizes 512   # shares of kinds of operations
 
 See the suites in benchmarks/suites; targets and measured figures are in benchmarks/RESULTS.md.
 """
@@ -16,7 +15,6 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -24,8 +22,6 @@ import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import harness, models, profiles
 from benchmarks.harness import Result, run_case

@@ -54,7 +54,10 @@ def run(monkeypatch, words):
     if words[:2] == ['python', '-m']:
         words = words[2:]
         monkeypatch.setattr(sys, 'argv', words)
-        runpy.run_module(words[0], run_name='__main__')
+        try:
+            runpy.run_module(words[0], run_name='__main__')
+        except SystemExit as end:
+            return end.code or 0
         return 0
     words = words[1:] if words[0] == 'python' else words
     monkeypatch.setattr(sys, 'argv', words)

@@ -38,7 +38,7 @@ def _parameters():
         yield pytest.param(path, id=path.stem, marks=marks)
 
 
-@pytest.mark.parametrize('path', _parameters())
+@pytest.mark.parametrize('path', [*_parameters()])
 def test_config(path):
     config = Config.fromfile(path)
     with DefaultScope.overwrite_default_scope(config.default_scope):
