@@ -5,6 +5,11 @@ Every library of the OpenMMLab family finds them by ``type='mmeffvit.Name'``, wi
 ``locations`` when a name is first looked up.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from mmengine.registry import (
     DATA_SAMPLERS,
     LOG_PROCESSORS,
@@ -23,6 +28,9 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONST
 from mmengine.registry import STRATEGIES as _STRATEGIES
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
 from mmengine.registry import VISUALIZERS as _VISUALIZERS
+
+if TYPE_CHECKING:
+    from torch import nn
 
 MODELS = Registry(
     'model',
@@ -75,6 +83,29 @@ for _root in (
 ):
     Registry(_root.name, parent=_root, scope='mmeffvit', locations=['mmeffvit.engine'])
 
+#: What :func:`build_layer` takes.
+LayerConfig = dict | str | Callable[..., 'nn.Module']
+
+
+def build_layer(config: LayerConfig, **defaults) -> nn.Module:
+    """Build a layer from a config.
+
+    Args:
+        config (dict | Callable | str): A class or partial; a registered name, of another package
+            with its scope (``'my_project.MyAttention'``); or a dict of one of these as ``type`` and
+            options. Names without a scope are those of this package, whatever the default scope.
+        **defaults: Default arguments; values in the config take precedence.
+
+    Returns:
+        nn.Module: The layer.
+    """
+    if isinstance(config, str):
+        config = dict(type=config)
+    if not isinstance(config, dict):
+        return config(**defaults)
+    return MODELS.build({'_scope_': 'mmeffvit', **defaults, **config})
+
+
 __all__ = [
     'DATASETS',
     'HOOKS',
@@ -84,4 +115,6 @@ __all__ = [
     'STRATEGIES',
     'TRANSFORMS',
     'VISUALIZERS',
+    'LayerConfig',
+    'build_layer',
 ]

@@ -1,3 +1,5 @@
+"""Base class of backbones, and the attention layers that their configs name."""
+
 from __future__ import annotations
 
 import re
@@ -9,7 +11,11 @@ from mmengine.model import BaseModule
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..layers.build import AttentionConfig
+from ..layers import ReusesAttention
+from ..registry import build_layer
+
+#: Attention of a stage: the config of a layer for all its blocks, or one per block.
+AttentionConfig = dict | Sequence[dict]
 
 
 class Backbone(BaseModule):
@@ -233,3 +239,54 @@ class Backbone(BaseModule):
                 'current',
             )
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def with_options(default: dict, attention: dict) -> dict:
+    """Update the default attention config of a model with options, or replace it.
+
+    Args:
+        default (dict): Config of the model's attention layer.
+        attention (dict): Options of that layer, or the config of another one, with a ``type``.
+
+    Returns:
+        dict: The config to build.
+    """
+    return dict(attention) if 'type' in attention else {**default, **attention}
+
+
+def build_attentions(
+    config: AttentionConfig,
+    depth: int,
+    embed_dims: int,
+    num_heads: int,
+    qkv_bias: bool,
+    num_built: int | None = None,
+) -> list[nn.Module]:
+    """Build one attention layer per block of a stage.
+
+    Args:
+        config (dict | Sequence[dict]): One config for all blocks, or one per block.
+        depth (int): Number of blocks.
+        embed_dims (int): Default width; a value in the config takes precedence.
+        num_heads (int): Default number of heads, as above.
+        qkv_bias (bool): Default of the projections' biases, as above.
+        num_built (int, optional): Number of blocks to build, from the first; all by default.
+
+    Returns:
+        list[nn.Module]: The layers.
+
+    Raises:
+        ValueError: If a list does not have one entry per block, or the first layer would reuse the
+            attention output of a previous block.
+    """
+    configs = [config] * depth if isinstance(config, dict) else list(config)
+    if len(configs) != depth:
+        raise ValueError(f'A stage of {depth} blocks needs {depth} attentions, got {len(configs)}.')
+    shared = dict(embed_dims=embed_dims, num_heads=num_heads, qkv_bias=qkv_bias)
+    layers = [build_layer(block_config, **shared) for block_config in configs[:num_built]]
+    if isinstance(layers[0], ReusesAttention):
+        raise ValueError(
+            f'{type(layers[0]).__name__} reuses the attention output of the block before it and '
+            'cannot be in block 0 of a stage; let that block attend.'
+        )
+    return layers

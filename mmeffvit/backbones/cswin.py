@@ -5,9 +5,9 @@ from functools import partial
 from torch import nn
 
 from ..layers import CrossShapedWindowAttention, Mlp, PatchEmbed
-from ..layers.build import with_options
 from ..registry import MODELS
 from ..zoo import zoo_of
+from .base import with_options
 from .hierarchical import HierarchicalTransformer
 
 #: CSWin Transformer (CVPR 2022), table 1.

@@ -8,11 +8,10 @@ from torch import Tensor, nn
 
 from ..layers import ConvMlp, PatchEmbed, TransformerBlock, drop_path_schedule
 from ..layers.block import run_blocks
-from ..layers.build import AttentionConfig, LayerConfig, build_attentions, build_layer
 from ..ops import map_to_tokens, tokens_to_map
-from ..registry import MODELS
+from ..registry import MODELS, LayerConfig, build_layer
 from ..zoo import find_arch
-from .base import Backbone
+from .base import AttentionConfig, Backbone, build_attentions
 
 NormFactory = Callable[..., nn.Module]
 T = TypeVar('T')

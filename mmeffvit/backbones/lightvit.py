@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from ..layers import drop_path_schedule
-from ..layers.build import adopt_options
+from ..layers.deprecated import adopt_options
 from ..layers.lightvit import LightViTBlock
 from ..registry import MODELS
 from ..zoo import find_arch, zoo_of

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ..layers import LookupBlock, PatchEmbed, PositionEmbedding, drop_path_schedule
-from ..layers.build import adopt_options
-from ..layers.common import init_linear
+from ..layers.deprecated import adopt_options
+from ..layers.init import init_linear
 from ..ops import resample_linear, tokens_to_map
 from ..registry import MODELS
 from ..zoo import find_arch, zoo_of

@@ -8,9 +8,9 @@ from functools import partial
 from torch import nn
 
 from ..layers import ConvDownsampler, ConvTokenizer, Mlp, NeighborhoodAttention, TransformerBlock
-from ..layers.build import AttentionConfig, with_options
 from ..registry import MODELS
 from ..zoo import find_arch, zoo_of
+from .base import AttentionConfig, with_options
 from .hierarchical import HierarchicalTransformer
 
 _DEEP = dict(depths=(3, 4, 18, 5))

@@ -4,11 +4,11 @@ from functools import partial
 from typing import Any
 
 from ..layers import Mlp, PatchEmbed, PositionEmbedding, SpatialReductionAttention
-from ..layers.build import with_options
+from ..layers.deprecated import parts_of_flags
 from ..registry import MODELS
 from ..zoo import zoo_of
+from .base import with_options
 from .hierarchical import HierarchicalTransformer
-from .pyramid import parts_of_flags
 
 _RATIOS = dict(mlp_ratios=(8, 8, 4, 4), sr_ratios=(8, 4, 2, 1))
 _WIDE = dict(_RATIOS, embed_dims=(64, 128, 320, 512), num_heads=(1, 2, 5, 8))

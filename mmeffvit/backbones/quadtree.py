@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 from ..layers import QuadTreeAttention
-from ..layers.build import adopt_options, with_options
+from ..layers.deprecated import adopt_options
 from ..registry import MODELS
 from ..zoo import zoo_of
+from .base import with_options
 from .pvt import PVTV2_ARCHS, PVTv2
 
 #: Pyramid levels per stage; the coarsest grid of every stage has stride 32.

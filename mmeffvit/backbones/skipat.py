@@ -5,9 +5,10 @@ from collections.abc import Collection, Sequence
 from torch import nn
 
 from ..layers import SkipAttention
-from ..layers.build import adopt_options, with_options
+from ..layers.deprecated import adopt_options
 from ..registry import MODELS
 from ..zoo import zoo_of
+from .base import with_options
 from .pvt import PVT, PVT_ARCHS
 from .vit import VIT_ARCHS, VisionTransformer
 

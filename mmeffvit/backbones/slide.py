@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from ..layers import SlideAttention
-from ..layers.build import AttentionConfig, adopt_options, with_options
+from ..layers.deprecated import adopt_options
 from ..registry import MODELS
 from ..zoo import zoo_of
+from .base import AttentionConfig, with_options
 from .cswin import CSWIN_ARCHS, CSWinTransformer
 from .hierarchical import HierarchicalTransformer
 from .nat import NAT, NAT_ARCHS

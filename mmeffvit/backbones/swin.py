@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from ..layers import Mlp, PatchEmbed, PatchMerging, PositionEmbedding, WindowAttention
-from ..layers.build import AttentionConfig, with_options
 from ..registry import MODELS
 from ..zoo import find_arch, zoo_of
+from .base import AttentionConfig, with_options
 from .hierarchical import HierarchicalTransformer
 
 #: Swin Transformer (ICCV 2021), section 3.3.

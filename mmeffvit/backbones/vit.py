@@ -15,11 +15,10 @@ from ..layers import (
     drop_path_schedule,
 )
 from ..layers.block import run_blocks
-from ..layers.build import AttentionConfig, build_attentions, with_options
 from ..ops import tokens_to_map
 from ..registry import MODELS
 from ..zoo import find_arch, zoo_of
-from .base import Backbone
+from .base import AttentionConfig, Backbone, build_attentions, with_options
 
 #: DeiT (Touvron et al., ICML 2021), table 1, and ViT-L.
 VIT_ARCHS = {

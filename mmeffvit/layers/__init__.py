@@ -1,16 +1,21 @@
 """Modules that backbones are built of; attention layers share one contract (CONTRIBUTING.md)."""
 
 from .attention import LinearSpatialReductionAttention, SoftmaxAttention, SpatialReductionAttention
-from .block import ReusesAttention, TransformerBlock, run_blocks
-from .common import DropPath, drop_path_schedule
+from .block import (
+    ConvMlp,
+    DropPath,
+    Mlp,
+    ReusesAttention,
+    TransformerBlock,
+    drop_path_schedule,
+    run_blocks,
+)
 from .cswin import CrossShapedWindowAttention
 from .dualtoken import DualTokenAttention, DualTokenBlock
 from .lightvit import BiDimMlp, ConvStem, DualPatchMerging, LightViTAttention, LightViTBlock
 from .lookup import LookupBlock, LookupGather, LookupInfuse
-from .mlp import ConvMlp, Mlp
 from .neighborhood import ConvDownsampler, ConvTokenizer, NeighborhoodAttention
-from .patch_embed import PatchEmbed
-from .patch_merging import PatchMerging
+from .patch_embed import PatchEmbed, PatchMerging
 from .phi import Phi, SkipAttention
 from .position import PositionEmbedding, resize_position_embedding
 from .quadtree import QuadTreeAttention

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..ops import map_to_tokens, softmax_attention, tokens_to_map
 from ..ops.layout import Grid
 from ..registry import MODELS
-from .common import init_conv, init_linear
+from .init import init_conv, init_linear
 
 
 def check_heads(embed_dims: int, num_heads: int) -> None:

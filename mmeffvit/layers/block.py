@@ -1,13 +1,19 @@
+"""Transformer block and its parts: contract of attention, MLPs, drop path, layer scale."""
+
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, cast
 
+import torch
+from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from ..ops import gelu_, map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
 from ..registry import MODELS
-from .common import DropPath, RecomputingBlock, build_layer_scale
-from .mlp import ConvMlp
+from .init import init_linear, make_depthwise_conv
 
 
 class ReusesAttention:
@@ -23,6 +29,36 @@ class ReusesAttention:
     """
 
     reads_stream: bool = False
+
+
+class RecomputingBlock(BaseModule):
+    """Base class of blocks with activation checkpointing of the whole block or a part of it.
+
+    Attributes:
+        checkpoint_modes (tuple): Allowed values of ``with_cp``; True means ``'all'``.
+
+    Args:
+        with_cp (bool | str): The part that is recomputed in backward.
+
+    Raises:
+        ValueError: If ``with_cp`` is not one of :attr:`checkpoint_modes`.
+    """
+
+    checkpoint_modes: ClassVar[tuple[bool | str, ...]] = (False, True, 'all', 'mlp')
+
+    def __init__(self, with_cp: bool | str = False) -> None:
+        super().__init__()
+        if with_cp not in self.checkpoint_modes:
+            raise ValueError(f'with_cp={with_cp!r} must be one of {self.checkpoint_modes}.')
+        self.with_cp = with_cp
+
+    def recompute(self, part: str, function: Callable[..., Any], *args: Any) -> Any:
+        """Call ``function(*args)``; recompute it in backward if ``with_cp`` names this part."""
+        tensors = (arg for arg in args if isinstance(arg, Tensor))
+        chosen = 'all' if self.with_cp is True else self.with_cp
+        if chosen == part and self.training and any(x.requires_grad for x in tensors):
+            return checkpoint(function, *args, use_reentrant=False)
+        return function(*args)
 
 
 @MODELS.register_module()
@@ -144,3 +180,123 @@ def run_blocks(
 
 def _reuses(block: nn.Module) -> bool:
     return isinstance(block, TransformerBlock) and block.reuses_attention
+
+
+@MODELS.register_module()
+class Mlp(BaseModule):
+    """Feed-forward network of a transformer block: Linear, GELU, Linear.
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        hidden_dims (int): Width between the two linear layers.
+    """
+
+    def __init__(self, embed_dims: int, hidden_dims: int) -> None:
+        super().__init__()
+        self.fc1 = init_linear(nn.Linear(embed_dims, hidden_dims))
+        self.fc2 = init_linear(nn.Linear(hidden_dims, embed_dims))
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Apply the network to tokens ``(B, N, C)``; the grid is not used."""
+        return self.fc2(gelu_(self.fc1(x)))
+
+
+@MODELS.register_module()
+class ConvMlp(BaseModule):
+    """Feed-forward network with a 3x3 depthwise convolution before GELU (PVTv2, section 3.3).
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        hidden_dims (int): Width between the two linear layers.
+        relu (bool): Whether a ReLU precedes the convolution, as in PVTv2-Li.
+        checkpoint_tail (bool): In training, store only the output of the first linear layer and
+            recompute the convolution and GELU in backward; no matrix product is repeated.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        hidden_dims: int,
+        checkpoint_tail: bool = False,
+        relu: bool = False,
+    ) -> None:
+        super().__init__()
+        self.fc1 = init_linear(nn.Linear(embed_dims, hidden_dims))
+        self.dwconv = make_depthwise_conv(hidden_dims)
+        self.fc2 = init_linear(nn.Linear(hidden_dims, embed_dims))
+        self.checkpoint_tail = checkpoint_tail
+        self.relu = relu
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        """Apply the network to tokens ``(B, H*W, C)`` on the grid ``(H, W)``."""
+        x = self.fc1(x)
+        if self.checkpoint_tail and self.training and x.requires_grad:
+            out = checkpoint(self._tail, x, grid, use_reentrant=False)
+            return cast(Tensor, out)
+        return self._tail(x, grid)
+
+    def _tail(self, x: Tensor, grid: Grid) -> Tensor:
+        x = x.relu() if self.relu else x
+        x = map_to_tokens(self.dwconv(tokens_to_map(x, grid)))
+        return self.fc2(gelu_(x))
+
+
+class DropPath(nn.Module):
+    """Per-sample stochastic depth of a residual branch (Huang et al., ECCV 2016).
+
+    Args:
+        drop_prob (float): Probability in [0, 1) of zeroing a sample's branch in training; kept
+            branches are scaled by ``1 / (1 - drop_prob)``.
+
+    Raises:
+        ValueError: If ``drop_prob`` is outside [0, 1).
+    """
+
+    def __init__(self, drop_prob: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= drop_prob < 1:
+            raise ValueError(f'drop_prob={drop_prob} must be in [0, 1).')
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop samples of ``x`` of shape ``(B, ...)``."""
+        return self.drop_jointly(x)[0]
+
+    def drop_jointly(self, *branches: Tensor) -> tuple[Tensor, ...]:
+        """Drop the same samples of several branches ``(B, ...)``."""
+        if not self.training or self.drop_prob == 0:
+            return branches
+        keep = 1 - self.drop_prob
+        mask = branches[0].new_empty(len(branches[0])).bernoulli_(keep).div_(keep)
+        return tuple(branch * mask.view(-1, *(1,) * (branch.ndim - 1)) for branch in branches)
+
+    def extra_repr(self) -> str:
+        """Show the probability."""
+        return f'drop_prob={self.drop_prob}'
+
+
+def drop_path_schedule(rate: float, num_blocks: int) -> list[float]:
+    """Return drop rates that grow linearly from 0 in the first block to ``rate`` in the last."""
+    return [rate * i / max(1, num_blocks - 1) for i in range(num_blocks)]
+
+
+class LayerScale(nn.Module):
+    """Learned scale per channel of a residual branch (Touvron et al., "CaiT", section 2.2).
+
+    Args:
+        embed_dims (int): Width C of the tokens.
+        value (float): Initial value of all scales.
+    """
+
+    def __init__(self, embed_dims: int, value: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((embed_dims,), float(value)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Multiply tokens ``(B, N, C)`` by the scales."""
+        return x * self.weight
+
+
+def build_layer_scale(embed_dims: int, value: float | None) -> nn.Module:
+    """Build a :class:`LayerScale`, or an identity if ``value`` is None."""
+    return nn.Identity() if value is None else LayerScale(embed_dims, value)

@@ -11,7 +11,7 @@ from ..ops import softmax_attention
 from ..ops.layout import Grid, divide_up
 from ..registry import MODELS
 from .attention import head_dims_of
-from .common import init_linear, make_depthwise_conv
+from .init import init_linear, make_depthwise_conv
 
 
 @MODELS.register_module()

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from ..ops import interpolate_tokens, map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
 from .attention import attend, check_heads
-from .common import DropPath, RecomputingBlock, init_linear
+from .block import DropPath, Mlp, RecomputingBlock
+from .init import init_linear
 from .lightvit import BiDimMlp
-from .mlp import Mlp
 from .window import WindowAttention
 
 LOCAL_BRANCHES = ('conv', 'window')

@@ -20,8 +20,9 @@ from ..ops import (
 from ..ops.layout import Grid
 from ..registry import MODELS
 from .attention import attend, check_heads, split_heads
-from .common import DropPath, RecomputingBlock, init_linear
-from .patch_merging import PatchMerging
+from .block import DropPath, RecomputingBlock
+from .init import init_linear
+from .patch_embed import PatchMerging
 from .window import RelativePositionBias
 
 

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from ..ops.layout import Grid
 from ..ops.lookup import Projection, lookup_gather, lookup_infuse
 from .attention import SoftmaxAttention, check_heads
-from .block import TransformerBlock
-from .common import DropPath, RecomputingBlock, build_layer_scale, init_linear
-from .mlp import Mlp
+from .block import DropPath, Mlp, RecomputingBlock, TransformerBlock, build_layer_scale
+from .init import init_linear
 
 NORM_POSITIONS = ('post_proj', 'pre')
 REUSE_NORMS = ('none', 'row')

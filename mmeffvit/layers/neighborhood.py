@@ -11,7 +11,7 @@ from ..ops import map_to_tokens, neighborhood_attention
 from ..ops.layout import Grid
 from ..registry import MODELS
 from .attention import head_dims_of
-from .common import init_linear
+from .init import init_linear
 
 
 @MODELS.register_module()

@@ -14,7 +14,7 @@ from ..ops.numerics import accurate
 from ..ops.quadtree import KINDS, quadtree_attention
 from ..registry import MODELS
 from .attention import check_heads, split_heads
-from .common import init_conv, init_linear, make_depthwise_conv
+from .init import init_conv, init_linear, make_depthwise_conv
 
 _ACTIVATIONS = {'gelu': F.gelu, 'relu': F.relu}
 

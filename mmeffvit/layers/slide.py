@@ -11,7 +11,7 @@ from ..ops.layout import Grid
 from ..ops.numerics import accurate
 from ..registry import MODELS
 from .attention import head_dims_of
-from .common import init_linear
+from .init import init_linear
 
 
 @MODELS.register_module()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..ops import softmax_attention
 from .attention import check_heads
-from .common import init_linear
+from .init import init_linear
 
 
 class AttentionSource(NamedTuple):

@@ -22,7 +22,7 @@ from ..ops.layout import Grid, divide_up, same_sizes
 from ..ops.resize import interpolate_tokens
 from ..registry import MODELS
 from .attention import check_heads
-from .common import init_linear
+from .init import init_linear
 
 SHIFT_RULES = ('mmdet', 'mmpretrain', 'timm', 'per_side')
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ..layers.common import init_linear
+from ..layers.init import init_linear
 from ..registry import MODELS
 
 

@@ -23,7 +23,7 @@ from helpers.models import (
 )
 from mmeffvit import backbones
 from mmeffvit.layers import ConvMlp
-from mmeffvit.layers.common import RecomputingBlock
+from mmeffvit.layers.block import RecomputingBlock
 
 #: No multiples of anything, so that every padding is in the graph. The framework traces anew where
 #: a crop becomes contiguous or a pooling has no remainder; these sizes are alike in that.

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmeffvit.ops import neighbourhood, slide_attention
+from mmeffvit.ops import slide_attention
+from mmeffvit.ops.slide import cpu
 
 
 def per_pixel(q, k, v, weight, bias, rpb, padding=None, mask_borders=False) -> Tensor:
@@ -83,7 +84,7 @@ def test_padding_modes_on_any_map(mode, padding, grid):
 
 @pytest.mark.parametrize('tile_bytes', [1 << 20, 2000, 1])
 def test_tiles_do_not_change_anything(tile_bytes, monkeypatch):
-    monkeypatch.setattr(neighbourhood, 'TILE_BYTES_CPU', tile_bytes)
+    monkeypatch.setattr(cpu, 'TILE_BYTES_CPU', tile_bytes)
     tensors = [x.requires_grad_() for x in make((5, 3), batch=3)]
     results = []
     for backend in ('reference', 'torch'):
@@ -95,7 +96,7 @@ def test_tiles_do_not_change_anything(tile_bytes, monkeypatch):
 
 @pytest.mark.parametrize(('grid', 'size'), [((3, 2), 3), ((1, 2), 5)])
 def test_gradients(grid, size, monkeypatch):
-    monkeypatch.setattr(neighbourhood, 'TILE_BYTES_CPU', 128)
+    monkeypatch.setattr(cpu, 'TILE_BYTES_CPU', 128)
     q, k, v, weight, bias, rpb = (x.requires_grad_() for x in make(grid, D=2, size=size, batch=1))
     value_weight, value_bias = (x.detach().flip(0).requires_grad_() for x in (weight, bias))
     assert torch.autograd.gradcheck(

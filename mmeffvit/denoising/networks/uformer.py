@@ -16,11 +16,11 @@ from ...layers import (
     WindowAttention,
     drop_path_schedule,
 )
-from ...layers.build import adopt_options, build_layer
-from ...layers.common import init_linear
+from ...layers.deprecated import adopt_options
+from ...layers.init import init_linear
 from ...ops import map_to_tokens, tokens_to_map
 from ...ops.layout import divide_up
-from ...registry import MODELS
+from ...registry import MODELS, build_layer
 from ...zoo import find_arch, zoo_of
 from ..padding import pad_to_multiples
 

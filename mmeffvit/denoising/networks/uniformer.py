@@ -11,7 +11,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...layers import DropPath, drop_path_schedule
-from ...layers.common import init_linear
+from ...layers.init import init_linear
 from ...layers.space_time import AttentionSource, SpaceTimeAttention
 from ...registry import MODELS
 from ..padding import pad_to_multiples

@@ -8,8 +8,7 @@ from mmengine.logging import MessageHub
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from torch import Tensor
 
-from ...layers.build import build_layer
-from ...registry import MODELS
+from ...registry import MODELS, build_layer
 from ..data.structures import RestorationSample
 from .tiling import run_clip, run_tiled
 

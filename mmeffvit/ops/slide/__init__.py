@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from ..dispatch import Op, padded_width, width_reason
-from ..neighbourhood import PADDING_MODES, pad_map
 from ..numerics import accurate, without_autocast
 from . import cpu, operator, reference
+from .reference import PADDING_MODES, pad_map
 
 #: Sides of the largest windows whose taps fit the registers of the Triton kernels.
 TRITON_MAX_WINDOW, TRITON_MAX_WINDOW_FLOAT32 = 7, 5

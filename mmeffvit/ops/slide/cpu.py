@@ -14,16 +14,24 @@ values and one tile, and for backward the attention weights, ``K`` per query.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import isqrt
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..neighbourhood import channels_first, outside_map, pad_map, pixels_first, shifted, tiles
 from ..numerics import accurate
+from .reference import outside_map, pad_map
 
 _softmax_backward = torch._softmax_backward_data  # pyright: ignore[reportPrivateImportUsage]
+
+#: Bytes of queries in a tile: a core's cache on CPUs; other devices prefer few, large steps.
+TILE_BYTES_CPU = 1 << 20
+TILE_BYTES = 64 << 20
+
+#: Slices over the images of a batch and over the rows of an image.
+Tile = tuple[slice, slice]
 
 
 def slide_attention(
@@ -193,3 +201,43 @@ def backward(
         grad_key_bias,
         grad_value_bias,
     )
+
+
+def tiles(q: Tensor) -> Iterator[Tile]:
+    """Cut ``(B, H, W, heads, D)`` into tiles of several whole images or of some rows of one."""
+    B, H = q.shape[:2]
+    budget = TILE_BYTES_CPU if q.device.type == 'cpu' else TILE_BYTES
+    image_bytes = max(1, q[:1].numel() * q.element_size())
+    images = max(1, budget // image_bytes)
+    rows = H if images > 1 else min(H, max(1, budget * H // image_bytes))
+    for first in range(0, B, images):
+        for top in range(0, H, rows):
+            yield slice(first, first + images), slice(top, min(H, top + rows))
+
+
+def shifted(padded: Tensor, tile: Tile, offset: int, kernel_size: int) -> Tensor:
+    """View what the pixels of a tile find at one offset of their window.
+
+    Args:
+        padded (Tensor): ``(B, H + k - 1, W + k - 1, heads, D)``.
+        tile (Tile): A tile of the map without padding, ``h`` rows of ``b`` images.
+        offset (int): Row-major position in the window.
+        kernel_size (int): Side ``k`` of the window.
+
+    Returns:
+        Tensor: ``(b, h, W, heads, D)``.
+    """
+    down, right = divmod(offset, kernel_size)
+    images, rows = tile
+    width = padded.shape[2] - kernel_size + 1
+    return padded[images, rows.start + down : rows.stop + down, right : right + width]
+
+
+def channels_first(x: Tensor) -> Tensor:
+    """View a tile ``(b, h, w, heads, D)`` as ``(heads, D, pixels)``."""
+    return x.flatten(0, 2).permute(1, 2, 0)
+
+
+def pixels_first(x: Tensor) -> Tensor:
+    """View a tile ``(b, h, w, heads, D)`` as ``(heads, pixels, D)``."""
+    return x.flatten(0, 2).transpose(0, 1)

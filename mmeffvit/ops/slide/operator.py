@@ -8,10 +8,10 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from ..neighbourhood import outside_map, pad_map
 from ..numerics import accurate
 from ..operators import register
 from . import cpu
+from .reference import outside_map, pad_map
 
 
 def slide_attention(

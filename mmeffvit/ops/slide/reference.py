@@ -1,15 +1,21 @@
-"""The convolution form of Slide attention: all taps of every key and value are computed."""
+"""The convolution form of Slide attention: all taps of every key and value are computed.
+
+Maps are ``(B, H, W, heads, D)``. Offset ``s`` of a ``k x k`` window, counted in row-major order, of
+pixel ``(y, x)`` is ``(y + s // k - k // 2, x + s % k - k // 2)``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isqrt
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..neighbourhood import outside_map, pad_map
 from ..numerics import accurate
+
+PADDING_MODES = ('zeros', 'reflect', 'replicate', 'circular')
 
 
 def slide_attention(
@@ -61,3 +67,38 @@ def _tap_maps(x: Tensor, bank: Tensor, bias: Tensor) -> Tensor:
     kernels = bank.permute(2, 1, 0).reshape(D * taps, 1, kernel_size, kernel_size)
     out = F.conv2d(maps, kernels, groups=D).flatten(2).unflatten(1, (D, taps))
     return out + bias.transpose(1, 2).repeat(x.shape[0], 1, 1).unsqueeze(-1)
+
+
+def outside_map(grid: Sequence[int], kernel_size: int, device: torch.device) -> Tensor:
+    """Boolean ``(k * k, H, W)``: True where an offset of a pixel's window is outside the map."""
+    reach = torch.arange(kernel_size, device=device) - kernel_size // 2
+    rows, columns = (reach[:, None] + torch.arange(side, device=device) for side in grid)
+    rows, columns = (rows < 0) | (rows >= grid[0]), (columns < 0) | (columns >= grid[1])
+    return (rows[:, None, :, None] | columns[None, :, None, :]).flatten(0, 1)
+
+
+def pad_map(x: Tensor, margin: int, mode: str = 'zeros') -> Tensor:
+    """Pad a map on all four sides, also by more than its own size.
+
+    Args:
+        x (Tensor): ``(B, H, W, heads, D)``.
+        margin (int): Rows and columns added to each side.
+        mode (str): One of :data:`PADDING_MODES`, with the meaning that ``F.pad`` gives them.
+
+    Returns:
+        Tensor: ``(B, H + 2 * margin, W + 2 * margin, heads, D)``, contiguous.
+    """
+    if mode == 'zeros':
+        return F.pad(x, (0, 0, 0, 0, *[margin] * 4)).contiguous()
+    for dim in (1, 2):
+        side = x.shape[dim]
+        index = torch.arange(-margin, side + margin, device=x.device)
+        if mode == 'circular':
+            index = index % side
+        elif mode == 'replicate':
+            index = index.clamp(0, side - 1)
+        else:
+            period = max(1, 2 * (side - 1))
+            index = (index % period).clamp(max=side - 1) - (index % period - side + 1).clamp(min=0)
+        x = x.index_select(dim, index)
+    return x
