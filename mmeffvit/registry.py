@@ -42,23 +42,32 @@ MODELS = Registry(
         'mmeffvit.necks',
         'mmeffvit.heads',
         'mmeffvit.denoising',
+        'mmeffvit.matching',
     ],
 )
 DATASETS = Registry(
     'dataset',
     parent=_DATASETS,
     scope='mmeffvit',
-    locations=['mmeffvit.denoising'],
+    locations=['mmeffvit.denoising', 'mmeffvit.matching'],
 )
 TRANSFORMS = Registry(
     'transform',
     parent=_TRANSFORMS,
     scope='mmeffvit',
-    locations=['mmeffvit.denoising'],
+    locations=['mmeffvit.denoising', 'mmeffvit.matching'],
 )
-METRICS = Registry('metric', parent=_METRICS, scope='mmeffvit', locations=['mmeffvit.denoising'])
+METRICS = Registry(
+    'metric',
+    parent=_METRICS,
+    scope='mmeffvit',
+    locations=['mmeffvit.denoising', 'mmeffvit.matching'],
+)
 VISUALIZERS = Registry(
-    'visualizer', parent=_VISUALIZERS, scope='mmeffvit', locations=['mmeffvit.denoising']
+    'visualizer',
+    parent=_VISUALIZERS,
+    scope='mmeffvit',
+    locations=['mmeffvit.denoising', 'mmeffvit.matching'],
 )
 HOOKS = Registry('hook', parent=_HOOKS, scope='mmeffvit', locations=['mmeffvit.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(

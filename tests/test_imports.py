@@ -18,6 +18,7 @@ BELOW = {
     'checkpoints': {'ops', 'layers'},
     'engine': {'backbones'},
     'denoising': {'ops', 'layers', 'models', 'checkpoints'},
+    'matching': {'ops', 'layers', 'models', 'checkpoints'},
     'inference': {'denoising', 'models', 'checkpoints'},
     'deployment': set(),
     'analysis': {'ops', 'layers', 'backbones', 'models'},

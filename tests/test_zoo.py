@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from helpers.models import SMALLEST
+from helpers.models import CLASSES, NAMES, SMALLEST
 from mmeffvit import get_model, list_models
 from mmeffvit.analysis import input_shape
 from mmeffvit.backbones import HierarchicalTransformer, PyramidTransformer
@@ -53,7 +53,7 @@ def check_gradients(model: torch.nn.Module, outs: list[torch.Tensor]) -> None:
 
 @pytest.mark.parametrize(
     'name',
-    [pytest.param(n, marks=pytest.mark.slow if n.endswith('_l') else ()) for n in list_models()],
+    [pytest.param(n, marks=pytest.mark.slow if n.endswith('_l') else ()) for n in NAMES],
 )
 def test_every_model_keeps_the_contract_and_trains(name):
     torch.manual_seed(0)
@@ -71,19 +71,23 @@ def test_the_smallest_of_every_family_runs(name):
 
 def test_every_backbone_and_denoiser_is_listed():
     """All but the host, which has no sizes of its own."""
-    listed = {cls for cls in MODELS.module_dict.values() if vars(cls).get('zoo')}
+    listed = set(CLASSES)
     models = {
         cls
         for cls in MODELS.module_dict.values()
         if issubclass(cls, Backbone) or hasattr(cls, 'size_divisor')
     }
     assert models - listed == {HierarchicalTransformer, PyramidTransformer}
-    names = [name for cls in listed for name in vars(cls)['zoo']]
+    every = [cls for cls in MODELS.module_dict.values() if vars(cls).get('zoo')]
+    names = [name for cls in every for name in vars(cls)['zoo']]
     assert len(set(names)) == len(names) == len(list_models())
 
 
 def test_patterns():
-    assert list_models('quadtree*') == [f'quadtree_b{size}' for size in range(6)]
+    assert list_models('quadtree_b*') == [f'quadtree_b{size}' for size in range(6)]
+    assert list_models('quadtree_matcher*') == [
+        f'quadtree_matcher_{name}' for name in ('indoor', 'outdoor', 'lite')
+    ]
     assert list_models('*lookup*') == [f'lookupvit_{size}' for size in 'tsbl']
     assert {'uformer_t', 'uformer_skipat_t'} <= set(list_models('uformer*'))
     assert list_models('resnet*') == []

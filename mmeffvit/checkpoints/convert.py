@@ -84,7 +84,7 @@ def convert(
         if name not in key_map.options:
             known = f'takes {", ".join(key_map.options)}' if key_map.options else 'takes no options'
             raise ValueError(f'{name}={value!r} has no effect on family {family}, which {known}.')
-    whole = any(key.startswith('backbone.') for key in state)
+    whole = not key_map.whole_model and any(key.startswith('backbone.') for key in state)
     inner = {k.removeprefix('backbone.'): v for k, v in state.items() if k.startswith('backbone.')}
     rest = {k: v for k, v in state.items() if not k.startswith('backbone.')} if whole else {}
     public = inner if whole else dict(state)
@@ -119,6 +119,8 @@ def convert(
     if key_map.untold is not None:
         result.notes.extend(key_map.untold(result.config))
 
+    if key_map.whole_model:
+        return result
     if part == 'model':
         result.state = {f'backbone.{key}': value for key, value in result.state.items()}
         apply_rules(head, key_map.head_rules, result, options)
@@ -140,18 +142,22 @@ def recognise(state: Iterable[str], foreign: Iterable[str]) -> list[str]:
         list[str]: Keys of :data:`FAMILIES` that know nine in ten of the backbone's names, those
         that know the most.
     """
+    state = list(state)
     inner = [key.removeprefix('backbone.') for key in state if key.startswith('backbone.')]
-    keys = inner or list(state)
-    counts = {}
+    backbone = inner or list(state)
+    foreign = list(foreign)
+    shares = {}
     for family, key_map in FAMILIES.items():
+        keys = list(state) if key_map.whole_model else backbone
+        start = '' if key_map.whole_model else 'backbone.'
         renames = [rule.pattern for rule in key_map.rules if isinstance(rule, Rename)]
-        if not any(_matches(renames, key.removeprefix('backbone.')) for key in foreign):
+        if not any(_matches(renames, key.removeprefix(start)) for key in foreign):
             continue
         rules = (*key_map.rules, *key_map.head_rules)
         patterns = [rule.pattern for rule in rules if not isinstance(rule, Refuse)]
-        counts[family] = sum(_matches(patterns, key) for key in keys)
-    most = max(counts.values(), default=0)
-    return [f for f, count in counts.items() if count == most and 10 * count >= 9 * len(keys)]
+        shares[family] = sum(_matches(patterns, key) for key in keys) / max(1, len(keys))
+    most = max(shares.values(), default=0)
+    return [f for f, share in shares.items() if share == most and share >= 0.9]
 
 
 def _matches(patterns: Iterable[str], key: str) -> bool:

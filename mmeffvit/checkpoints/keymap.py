@@ -94,6 +94,7 @@ class KeyMap:
             found is handed to ``config`` and ``finish`` as ``layout``.
         untold (Callable, optional): ``untold(config)``, sentences on what no tensor tells and no
             check can find.
+        whole_model (bool): The rules are of a whole model, whose ``backbone.`` is one of its parts.
     """
 
     source: str
@@ -105,6 +106,7 @@ class KeyMap:
     options: Sequence[str] = ()
     layouts: Mapping[str, str] = field(default_factory=dict)
     untold: Callable[[dict], Sequence[str]] | None = None
+    whole_model: bool = False
 
 
 @dataclass

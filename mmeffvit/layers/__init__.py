@@ -10,6 +10,7 @@ from .block import (
     drop_path_schedule,
     run_blocks,
 )
+from .cross_attention import FullAttention, LinearAttention
 from .cswin import CrossShapedWindowAttention
 from .dualtoken import DualTokenAttention, DualTokenBlock
 from .lightvit import BiDimMlp, ConvStem, DualPatchMerging, LightViTAttention, LightViTBlock
@@ -35,8 +36,10 @@ __all__ = [
     'DualTokenAttention',
     'DualTokenBlock',
     'EncoderReuse',
+    'FullAttention',
     'LightViTAttention',
     'LightViTBlock',
+    'LinearAttention',
     'LinearSpatialReductionAttention',
     'LookupBlock',
     'LookupGather',

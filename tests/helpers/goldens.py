@@ -42,3 +42,10 @@ def recipe() -> ModuleType:
 def relative_error(actual: Tensor, expected: Tensor) -> float:
     """Largest difference over the largest entry."""
     return ((actual - expected).abs().max() / expected.abs().max()).item()
+
+
+def require_golden(name: str) -> dict:
+    """Load one recorded file that is in the repository; fail the test without it."""
+    path = GOLDENS / name
+    assert path.is_file(), f'the recorded reference outputs are absent ({path})'
+    return torch.load(path, weights_only=True)

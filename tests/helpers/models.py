@@ -10,13 +10,20 @@ from torch import Tensor, nn
 from mmeffvit import backbones
 from mmeffvit.backbones.slide import SlideFirst
 from mmeffvit.denoising import Uformer, UniFormerUNet
+from mmeffvit.matching import FeatureMatcher
 from mmeffvit.registry import MODELS as REGISTRY
 from mmeffvit.zoo import SIZES
 
 REGISTRY.import_from_location()
 
-#: Every class with models of its own.
-CLASSES = [cls for cls in REGISTRY.module_dict.values() if vars(cls).get('zoo')]
+#: Every class with models of single images or clips of its own.
+CLASSES = [
+    cls
+    for cls in REGISTRY.module_dict.values()
+    if vars(cls).get('zoo') and not issubclass(cls, FeatureMatcher)
+]
+#: Names of all their models.
+NAMES = [name for cls in CLASSES for name in cls.zoo]
 #: Names of the first model of every class, its smallest.
 SMALLEST = [next(iter(cls.zoo)) for cls in CLASSES]
 

@@ -1,0 +1,5 @@
+"""Pairs of images with what maps one to the other."""
+
+from .structures import PairSample
+
+__all__ = ['PairSample']
