@@ -10,7 +10,8 @@ class PairSample(BaseDataElement):
     Points are ``(x, y)`` in pixels of the original images. What maps image 0 to image 1 is either
     ``homography`` or both depth maps, intrinsics and the relative pose.
 
-    Metainfo: ``scale0`` and ``scale1``, original pixels per network pixel ``(sx, sy)``; 1 if absent.
+    Metainfo: ``scale0`` and ``scale1``, original pixels per network pixel ``(sx, sy)``, 1 if
+    absent.
 
     Attributes:
         homography (Tensor): ``(3, 3)`` from image 0 to image 1.
