@@ -18,7 +18,7 @@ from rich.console import Console
 from mmeffvit import __version__
 from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_weights, write_weights
 from mmeffvit.cli.errors import UserError, run_cli, user_input
-from mmeffvit.cli.options import Parser, output_file
+from mmeffvit.cli.options import Parser, output_file, positive
 from mmeffvit.layers.window import SHIFT_RULES
 from mmeffvit.zoo import current_name
 
@@ -38,7 +38,13 @@ def parse_args() -> argparse.Namespace:
         choices=sorted(FAMILIES),
     )
     parser.add_argument('--part', choices=PARTS, default='backbone')
-    parser.add_argument('--num-heads', type=int, help='heads of a ViT, where its width tells not')
+    parser.add_argument(
+        '--num-heads',
+        type=positive,
+        nargs='+',
+        metavar='HEADS',
+        help='heads of a ViT, or of each stage of a pyramid, where the widths do not tell them',
+    )
     parser.add_argument(
         '--image-size',
         type=int,
@@ -71,7 +77,7 @@ def main() -> None:
             read_weights(args.src),
             args.family,
             args.part,
-            num_heads=args.num_heads,
+            num_heads=args.num_heads and tuple(args.num_heads),
             image_size=args.image_size and tuple(args.image_size),
             drop_distillation=args.drop_distillation,
             shift_rule=args.shift_rule,

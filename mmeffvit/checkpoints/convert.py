@@ -61,9 +61,10 @@ def convert(
             heads of detectors and segmentors keep their names.
         config (dict, optional): Backbone config to check against; inferred from the weights if
             not given.
-        **options: What no tensor tells, for the families that take it: ``num_heads`` (int),
-            ``image_size`` (tuple[int, int], the ``(H, W)`` of a position table that is not square)
-            and ``drop_distillation`` (bool, leave out DeiT's distillation token and its head) for
+        **options: What no tensor tells, for the families that take it: ``num_heads`` (int, of a
+            ViT; Sequence[int], of each stage of QuadTree, PVT and CSWin), ``image_size``
+            (tuple[int, int], the ``(H, W)`` of a position table that is not square) and
+            ``drop_distillation`` (bool, leave out DeiT's distillation token and its head) for
             ViTs; ``shift_rule`` (str) for Swin. One that is None counts as not given.
 
     Returns:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from .keymap import KeyMap, Rename, StateDict, stage_depths
+from collections.abc import Sequence
+
+from .keymap import (
+    KeyMap,
+    Rename,
+    StateDict,
+    UnknownArchitectureError,
+    check_heads,
+    stage_depths,
+)
 from .pvt import LINEAR_HEAD
 
 #: Heads of each stage by the width of the first; no tensor tells them.
@@ -26,29 +35,38 @@ def _rules() -> tuple[Rename, ...]:
     return (*rules, Rename(r'norm\.(.+)', r'stages.3.norm.\1'))
 
 
-def cswin_arch(state: StateDict) -> dict:
+def cswin_arch(state: StateDict, num_heads: Sequence[int] | None = None) -> dict:
     """The host's arch, read off a converted state.
 
+    Args:
+        state (dict[str, Tensor]): The converted state.
+        num_heads (Sequence[int], optional): Heads of each stage; by default those of the published
+            widths.
+
     Raises:
-        ValueError: If no published size has the width, as the number of heads is then unknown.
+        UnknownArchitectureError: If they are not given and no published size has the width.
     """
     embed_dims = len(state['stages.0.patch_embed.proj.bias'])
-    if embed_dims not in HEADS:
-        raise ValueError(
-            f'the heads of a CSWin of width {embed_dims} are unknown, published are '
-            f'{", ".join(map(str, HEADS))}'
+    depths = stage_depths(state, r'stages\.(\d)\.blocks\.(\d+)\.')
+    if num_heads is not None:
+        num_heads = check_heads(num_heads, [embed_dims * 2**i for i in range(len(depths))])
+    elif embed_dims in HEADS:
+        num_heads = HEADS[embed_dims]
+    else:
+        raise UnknownArchitectureError(
+            f'No tensor tells the heads of a CSWin of width {embed_dims}, published are '
+            f'{", ".join(map(str, HEADS))}: give those of each stage as num_heads (--num-heads).'
         )
-    return dict(
-        embed_dims=embed_dims,
-        depths=stage_depths(state, r'stages\.(\d)\.blocks\.(\d+)\.'),
-        num_heads=HEADS[embed_dims],
-    )
+    return dict(embed_dims=embed_dims, depths=depths, num_heads=num_heads)
 
 
 #: Stripes are those of 224 pixels; no tensor tells their width, files of 384 pixels need a config.
 CSWIN = KeyMap(
     source='the CSWin repository (microsoft/CSWin-Transformer)',
     rules=_rules(),
-    config=lambda state: dict(type='CSWinTransformer', arch=cswin_arch(state)),
+    config=lambda state, **options: dict(
+        type='CSWinTransformer', arch=cswin_arch(state, **options)
+    ),
     head_rules=LINEAR_HEAD,
+    options=('num_heads',),
 )

@@ -72,6 +72,30 @@ class UnknownArchitectureError(ValueError):
 Rule = Rename | Drop | Refuse
 
 
+def check_heads(num_heads: int | Sequence[int], widths: Sequence[int]) -> tuple[int, ...]:
+    """Numbers of heads that were given, one per stage.
+
+    Args:
+        num_heads (int | Sequence[int]): What was given.
+        widths (Sequence[int]): Width of each stage.
+
+    Raises:
+        UnknownArchitectureError: If there are more or fewer than stages, or one does not divide
+            its width.
+    """
+    given = (num_heads,) if isinstance(num_heads, int) else tuple(num_heads)
+    if len(given) != len(widths):
+        raise UnknownArchitectureError(
+            f'num_heads={num_heads} must be {len(widths)} numbers, one per stage.'
+        )
+    for heads, width in zip(given, widths):
+        if heads < 1 or width % heads:
+            raise UnknownArchitectureError(
+                f'num_heads={num_heads} does not divide the width {width}.'
+            )
+    return given
+
+
 @dataclass(frozen=True)
 class KeyMap:
     """How the checkpoints of one public code base become ours.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isqrt
 from typing import Any
 
@@ -18,6 +18,7 @@ from .keymap import (
     Rule,
     StateDict,
     UnknownArchitectureError,
+    check_heads,
     side_of,
     stage_depths,
     to_linear,
@@ -62,24 +63,32 @@ def pyramid_rules(attention: tuple[Rule, ...]) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def pyramid_arch(state: StateDict) -> dict:
+def pyramid_arch(state: StateDict, num_heads: Sequence[int] | None = None) -> dict:
     """The host's arch, read off a converted state.
 
     The heads are 1, 2, 5 and 8 in every published size, whose widths have these proportions.
 
+    Args:
+        state (dict[str, Tensor]): The converted state.
+        num_heads (Sequence[int], optional): Heads of each stage.
+
     Raises:
-        UnknownArchitectureError: If the widths have others, as no tensor tells the heads then.
+        UnknownArchitectureError: If the widths have others and no heads are given, as no tensor
+            tells them then.
     """
     depths = stage_depths(state, r'stages\.(\d)\.blocks\.(\d+)\.')
     widths = [state[f'stages.{i}.patch_embed.proj.bias'] for i in range(len(depths))]
     hidden = [state[f'stages.{i}.blocks.0.mlp.fc1.bias'] for i in range(len(depths))]
     embed_dims = tuple(len(width) for width in widths)
-    num_heads = (1, 2, 5, 8)[: len(depths)]
-    if embed_dims != tuple(embed_dims[0] * heads for heads in num_heads):
-        raise UnknownArchitectureError(
-            f'No tensor tells the heads of a pyramid of widths {embed_dims}, which no published '
-            'size has: give its config (convert(config=...)).'
-        )
+    if num_heads is not None:
+        num_heads = check_heads(num_heads, embed_dims)
+    else:
+        num_heads = (1, 2, 5, 8)[: len(depths)]
+        if embed_dims != tuple(embed_dims[0] * heads for heads in num_heads):
+            raise UnknownArchitectureError(
+                f'No tensor tells the heads of a pyramid of widths {embed_dims}, which no '
+                'published size has: give those of each stage as num_heads (--num-heads).'
+            )
     return dict(
         embed_dims=embed_dims,
         depths=depths,
@@ -163,8 +172,8 @@ def _embeddings(state: StateDict) -> dict:
     return parts
 
 
-def _pvtv2_config(state: StateDict, layout: str | None = None) -> dict:
-    config: dict[str, Any] = dict(type='PVTv2', arch=pyramid_arch(state))
+def _pvtv2_config(state: StateDict, layout: str | None = None, **options) -> dict:
+    config: dict[str, Any] = dict(type='PVTv2', arch=pyramid_arch(state, **options))
     if layout == 'openmmlab':
         config.update(_embeddings(state), attention=dict(_OPENMMLAB_EPS))
     last = len(config['arch']['depths']) - 1
@@ -176,8 +185,8 @@ def _pvtv2_config(state: StateDict, layout: str | None = None) -> dict:
     return config
 
 
-def _pvt_config(state: StateDict, layout: str | None = None) -> dict:
-    config = dict(type='PVT', arch=pyramid_arch(state), **pvt_positions(state))
+def _pvt_config(state: StateDict, layout: str | None = None, **options) -> dict:
+    config = dict(type='PVT', arch=pyramid_arch(state, **options), **pvt_positions(state))
     if layout == 'openmmlab':
         config.update(_embeddings(state), attention=dict(_OPENMMLAB_EPS))
     return config
@@ -190,6 +199,7 @@ PVTV2 = KeyMap(
     rules=(*openmmlab_rules(0), *_SPATIAL_REDUCTION),
     config=_pvtv2_config,
     head_rules=LINEAR_HEAD,
+    options=('num_heads',),
     layouts=LAYOUTS,
 )
 
@@ -208,5 +218,6 @@ PVT = KeyMap(
         *_SPATIAL_REDUCTION,
     ),
     config=_pvt_config,
+    options=('num_heads',),
     layouts=LAYOUTS,
 )

@@ -20,9 +20,10 @@ _ATTENTION = (
 )
 
 
-def _config(state: StateDict) -> dict:
+def _config(state: StateDict, **options) -> dict:
     kind = 'B' if 'stages.0.blocks.0.attn.level_weight' in state else 'A'
-    return dict(type='QuadTreeTransformer', arch=pyramid_arch(state), attention=dict(kind=kind))
+    arch = pyramid_arch(state, **options)
+    return dict(type='QuadTreeTransformer', arch=arch, attention=dict(kind=kind))
 
 
 QUADTREE = KeyMap(
@@ -30,4 +31,5 @@ QUADTREE = KeyMap(
     rules=pyramid_rules(_ATTENTION),
     config=_config,
     head_rules=LINEAR_HEAD,
+    options=('num_heads',),
 )

@@ -23,8 +23,17 @@ try:
 except ImportError:  # numpy before 1.26
     from numpy.core import multiarray
 
-#: Where training scripts of the field put the weights, best first.
-WRAPPERS = ('model', 'state_dict_ema', 'state_dict', 'model_state_dict', 'model_state', 'params')
+#: Where training scripts of the field put the weights, best first; DINO's and DINOv2's evaluate the
+#: teacher.
+WRAPPERS = (
+    'model',
+    'state_dict_ema',
+    'state_dict',
+    'model_state_dict',
+    'model_state',
+    'params',
+    'teacher',
+)
 #: What wrappers of models (DataParallel, torch.compile, Lightning) put before every name.
 PREFIXES = ('module.', '_orig_mod.', 'model.')
 

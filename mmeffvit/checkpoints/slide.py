@@ -6,7 +6,7 @@ The authors have published neither weights nor Slide-PVT; the latter's names are
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -30,7 +30,7 @@ from .swin import (
 _NAMES = r'((?:qkv|proj|dep_conv[12]?)\..+|relative_position_bias_table)'
 #: One-hot kernels; the layer has them where a file leaves them out.
 _CONSTANT = r'.+\.attn\.dep_conv\.weight'
-_IN_FIRST_STAGES = re.compile(r'stages\.[01]\.blocks\.\d+\.attn\.')
+_IN_FIRST_STAGES = re.compile(r'stages\.([01])\.blocks\.\d+\.attn\.')
 
 
 def _swin_config(
@@ -49,11 +49,11 @@ def _swin_config(
 
 
 def _pvt_config(name: str) -> Callable[[StateDict], dict]:
-    def config(state: StateDict, layout: str | None = None) -> dict:
+    def config(state: StateDict, layout: str | None = None, **options) -> dict:
         stages = sum(f'stages.{i}.blocks.0.attn.dep_conv.bias' in state for i in range(4))
         return dict(
             type=name,
-            arch=pyramid_arch(state),
+            arch=pyramid_arch(state, **options),
             num_slide_stages=stages,
             attention=_options(state),
             **({} if name == 'SlidePVTv2' else pvt_positions(state)),
@@ -62,8 +62,9 @@ def _pvt_config(name: str) -> Callable[[StateDict], dict]:
     return config
 
 
-def _cswin_config(state: StateDict) -> dict:
-    return dict(type='SlideCSwin', arch=cswin_arch(state), attention=_options(state))
+def _cswin_config(state: StateDict, **options) -> dict:
+    arch = cswin_arch(state, **options)
+    return dict(type='SlideCSwin', arch=arch, attention=_options(state))
 
 
 def _nat_config(state: StateDict) -> dict:
@@ -94,20 +95,23 @@ def _start_from(baseline: KeyMap, config: Callable, dropped: str, head_dims: Cal
         baseline (KeyMap): Where the weights come from.
         config (Callable): Config of a converted state.
         dropped (str): Pattern of public keys that Slide attention has no use for.
-        head_dims (Callable): Width of a head in the first stages, of the baseline's state.
+        head_dims (Callable): ``head_dims(state, num_heads)``, widths of a head in the first two
+            stages, of the baseline's state.
     """
 
-    def finish(state: StateDict, **options) -> StateDict:
-        state, width = dict(state), head_dims(state)
-        for attn in sorted({match[0] for match in map(_IN_FIRST_STAGES.match, state) if match}):
+    def finish(state: StateDict, num_heads: Sequence[int] | None = None, **options) -> StateDict:
+        state, widths = dict(state), head_dims(state, num_heads)
+        found = {match[0]: match[1] for match in map(_IN_FIRST_STAGES.match, state) if match}
+        for attn, stage in sorted(found.items()):
+            width = widths[int(stage)]
             for leaf in ('weight', 'bias'):
                 parts = [state.pop(f'{attn}{name}.{leaf}', None) for name in ('q', 'kv', 'qkv')]
                 parts = [part for part in parts if part is not None]
                 if parts:  # rows from (3, head, channel) to (head, 3, channel)
                     rows = torch.cat(parts).unflatten(0, (3, -1, width))
                     state[f'{attn}qkv.{leaf}'] = rows.transpose(0, 1).flatten(0, 2)
-            num_heads = state[f'{attn}qkv.weight'].shape[1] // width
-            fresh = SlideAttention(num_heads * width, num_heads).state_dict()
+            heads = state[f'{attn}qkv.weight'].shape[1] // width
+            fresh = SlideAttention(heads * width, heads).state_dict()
             for name, value in fresh.items():
                 if name == 'dep_conv.weight':
                     state[attn + name] = value
@@ -126,6 +130,16 @@ def _start_from(baseline: KeyMap, config: Callable, dropped: str, head_dims: Cal
         layouts=baseline.layouts,
         untold=baseline.untold,
     )
+
+
+def _pyramid_head_dims(state: StateDict, num_heads: Sequence[int] | None) -> list[int]:
+    arch = pyramid_arch(state, num_heads)
+    return [width // heads for width, heads in zip(arch['embed_dims'], arch['num_heads'])]
+
+
+def _cswin_head_dims(state: StateDict, num_heads: Sequence[int] | None) -> list[int]:
+    arch = cswin_arch(state, num_heads)
+    return [arch['embed_dims'] * 2**i // heads for i, heads in enumerate(arch['num_heads'])]
 
 
 SLIDE_SWIN = KeyMap(
@@ -149,19 +163,19 @@ SWIN_TO_SLIDE = _start_from(
     SWIN,
     _swin_config,
     r'(?:layers|stages)\.[01]\.blocks\.\d+\.attn\.(?:w_msa\.)?relative_position_bias_table',
-    head_dims=lambda state: 32,
+    head_dims=lambda *_: (32, 32),
 )
 CSWIN_TO_SLIDE = _start_from(
     CSWIN,
     _cswin_config,
     r'stage[12]\.\d+\.attns\.\d\.get_v\..+',
-    head_dims=lambda state: cswin_arch(state)['embed_dims'] // cswin_arch(state)['num_heads'][0],
+    head_dims=_cswin_head_dims,
 )
 NAT_TO_SLIDE = _start_from(
     NAT,
     _nat_config,
     r'levels\.[01]\.blocks\.\d+\.attn\.rpb',
-    head_dims=lambda state: 32,
+    head_dims=lambda *_: (32, 32),
 )
 _REDUCTION = r'(?:block[12]|stages\.[01]\.blocks|layers\.[01]\.1)\.\d+\.attn\.(?:sr|norm)\..+'
 PVT_TO_SLIDE, PVTV2_TO_SLIDE = (
@@ -169,7 +183,7 @@ PVT_TO_SLIDE, PVTV2_TO_SLIDE = (
         baseline,
         _pvt_config(name),
         _REDUCTION,
-        head_dims=lambda state: len(state['stages.0.patch_embed.proj.bias']),
+        head_dims=_pyramid_head_dims,
     )
     for baseline, name in ((PVT, 'SlidePVT'), (PVTV2, 'SlidePVTv2'))
 )

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from math import isqrt
 from typing import Any
 
 import torch
 
-from .keymap import Drop, KeyMap, Refuse, Rename, Rule, StateDict, UnknownArchitectureError
+from .keymap import (
+    Drop,
+    KeyMap,
+    Refuse,
+    Rename,
+    Rule,
+    StateDict,
+    UnknownArchitectureError,
+    check_heads,
+)
 from .pvt import LINEAR_HEAD
 
-_BLOCK = r'(?:blocks|layers)\.(\d+)\.'
+#: DINOv2's files of sharded trainings have blocks in chunks, ``blocks.CHUNK.INDEX``, with the index
+#: counted over all of them.
+_BLOCK = r'(?:blocks\.(?:\d+\.)?|layers\.)(\d+)\.'
 QKV = rf'{_BLOCK}attn\.(?:qkv\.|attn\.in_proj_)(weight|bias)'
 PROJ = rf'{_BLOCK}attn\.(?:proj|attn\.out_proj)\.(weight|bias)'
 FINAL_NORM = r'(?:norm|ln1)\.(weight|bias)'
@@ -64,7 +75,9 @@ def vit_rules(inner: str = '') -> tuple[Rule, ...]:
     )
 
 
-def find_heads(state: StateDict, inner: str = '', num_heads: int | None = None) -> int:
+def find_heads(
+    state: StateDict, inner: str = '', num_heads: int | Sequence[int] | None = None
+) -> int:
     """The number of heads, which no tensor tells: given, or that of the published widths.
 
     Raises:
@@ -72,11 +85,7 @@ def find_heads(state: StateDict, inner: str = '', num_heads: int | None = None) 
     """
     width = len(state['patch_embed.proj.weight'])
     if num_heads is not None:
-        if num_heads < 1 or width % num_heads:
-            raise UnknownArchitectureError(
-                f'num_heads={num_heads} does not divide the width {width}.'
-            )
-        return num_heads
+        return check_heads(num_heads, [width])[0]
     sizes = width, _depth(state), len(state[f'blocks.0.{inner}mlp.fc1.weight'])
     heads = _EXCEPTIONS.get(sizes, HEADS.get(width, ()))
     if len(heads) != 1:

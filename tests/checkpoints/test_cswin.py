@@ -67,16 +67,19 @@ def test_every_size_is_told_by_its_weights(arch):
 
 def test_an_unknown_width_is_not_guessed():
     model = CSWinTransformer(dict(embed_dims=16, depths=(1, 1, 1, 1), num_heads=(2, 2, 2, 2)))
-    with pytest.raises(ValueError, match='heads of a CSWin of width 16 are unknown'):
+    with pytest.raises(ValueError, match='heads of a CSWin of width 16, published are 64, 96'):
         convert(public_names(model), 'cswin')
+    result = convert(public_names(model), 'cswin', num_heads=(2, 2, 2, 2))
+    assert result.is_exact and result.config['arch']['num_heads'] == (2, 2, 2, 2)
 
 
-def test_slide_cswin_starts_from_cswin():
+@pytest.mark.parametrize('given', [None, (2, 4, 8, 16)])
+def test_slide_cswin_starts_from_cswin(given):
     torch.manual_seed(0)
     baseline = CSWinTransformer(dict(embed_dims=64, depths=(1, 1, 1, 1), num_heads=(2, 4, 8, 16)))
     for parameter in baseline.parameters():
         nn.init.normal_(parameter, std=0.1)
-    result = convert(public_names(baseline), 'cswin_to_slide')
+    result = convert(public_names(baseline), 'cswin_to_slide', num_heads=given)
     assert result.is_exact
     assert {key.split('.')[0] for key, _ in result.dropped} == {'stage1', 'stage2'}
     assert all('get_v' in key for key, _ in result.dropped)

@@ -112,6 +112,17 @@ def test_the_widths_of_a_pyramid_tell_its_heads_or_it_is_refused():
     )
     with pytest.raises(ValueError, match=r'widths \(16, 32, 64, 128\), which no published size'):
         convert(theirs.state_dict(), 'pvtv2')
+    for wrong in ((1, 2, 4), 1):
+        with pytest.raises(ValueError, match=r'must be 4 numbers, one per stage'):
+            convert(theirs.state_dict(), 'pvtv2', num_heads=wrong)
+    with pytest.raises(ValueError, match=r'num_heads=\(1, 3, 4, 8\) does not divide the width 32'):
+        convert(theirs.state_dict(), 'pvtv2', num_heads=(1, 3, 4, 8))
+    theirs = randomised(theirs)
+    ours = ours_of(theirs, 'pvtv2', dict(num_heads=(1, 2, 4, 8)))
+    image = random_image(64, 96)
+    with torch.no_grad():
+        expected = theirs.forward_features(image)
+    torch.testing.assert_close(ours(image)[-1], expected, rtol=1e-5, atol=1e-5)
 
 
 SWIN = dict(embed_dims=16, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8))

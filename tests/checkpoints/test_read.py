@@ -51,6 +51,7 @@ def same(found, state=STATE):
         lambda state: dict(state_dict=state, meta=dict(epoch=1)),
         lambda state: dict(model_state=state),
         lambda state: dict(params=state),
+        lambda state: dict(student=dict(b=torch.zeros(1)), teacher=state, epoch=99),
         lambda state: dict(model=dict(state_dict=state)),
         lambda state: {f'module.{key}': value for key, value in state.items()},
         lambda state: {f'module._orig_mod.{key}': value for key, value in state.items()},

@@ -128,14 +128,17 @@ def _local_attention(model: nn.Module, key: str, x: Tensor, grid: tuple[int, int
     return attn.proj(out.flatten(1, 2).transpose(1, 2))
 
 
-@pytest.mark.parametrize('family', ['swin', 'pvt', 'pvtv2'])
-def test_slide_starts_as_local_attention_with_the_baseline_projections(family):
+@pytest.mark.parametrize(
+    ('family', 'given'),
+    [('swin', None), ('pvt', None), ('pvtv2', None), ('pvtv2', (2, 2, 5, 8))],
+)
+def test_slide_starts_as_local_attention_with_the_baseline_projections(family, given):
     if family == 'swin':
         model = _randomised(SwinTransformer(ARCH))
         public = _official(model)
     else:
         narrow = dict(
-            embed_dims=(32, 64, 160, 256), depths=(1, 1, 1, 1), num_heads=(1, 2, 5, 8),
+            embed_dims=(32, 64, 160, 256), depths=(1, 1, 1, 1), num_heads=given or (1, 2, 5, 8),
             mlp_ratios=(2, 2, 2, 2),
         )  # fmt: skip
         model = _randomised(dict(pvt=PVT, pvtv2=PVTv2)[family](narrow))
@@ -150,7 +153,7 @@ def test_slide_starts_as_local_attention_with_the_baseline_projections(family):
                     rest = theirs + rest.removeprefix(ours)
                     break
             public[rest.replace('mlp.dwconv', 'mlp.dwconv.dwconv')] = value
-    result = convert(public, f'{family}_to_slide')
+    result = convert(public, f'{family}_to_slide', num_heads=given)
     assert result.is_exact
     assert {reason for key, reason in result.dropped if 'attn.' in key} >= {
         'Slide attention has no such part'

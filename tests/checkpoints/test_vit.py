@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from helpers.goldens import load_golden, recipe
 from mmeffvit.backbones import VisionTransformer
 from mmeffvit.checkpoints import convert
 from mmeffvit.registry import MODELS
@@ -49,6 +52,41 @@ def test_vit_of_openmmlab(build):
     ours.load_state_dict(result.state)
     image = torch.randn(1, 3, 32, 32)
     torch.testing.assert_close(ours(image)[-1], theirs(image)[-1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ('position_resize', 'feature'), [('dino', 'cls'), ('bicubic', 'cls_by_size')]
+)
+@pytest.mark.parametrize('size', ['64x64', '32x32', '48x80'])
+def test_dino_resizes_positions_as_its_code_does(size, position_resize, feature):
+    gold = load_golden('selfsup/golden_dino_vit.pt')
+    result = convert(
+        recipe().fill_state(gold['state']), 'vit', num_heads=gold['config']['num_heads']
+    )
+    assert result.is_exact
+    config = dict(result.config, out_type='cls_token', position_resize=position_resize)
+    model = MODELS.build(config).double().eval()
+    model.load_state_dict(result.state)
+    case = gold['cases'][size]
+    image = recipe().make_input(case['input']['shape'], case['input']['seed']).double()
+    with torch.no_grad():
+        (actual,) = model(image)
+    torch.testing.assert_close(actual, case[feature], rtol=1e-5, atol=1e-5)
+
+
+def test_blocks_in_chunks_are_those_of_the_flat_file():
+    flat = official(VisionTransformer(ARCH, img_size=32))
+    chunked = {
+        re.sub(
+            r'blocks\.(\d+)\.', lambda match: f'blocks.{int(match[1]) // 4}.{match[1]}.', key
+        ): value
+        for key, value in flat.items()
+    }
+    assert 'blocks.2.9.attn.qkv.weight' in chunked
+    expected, actual = (convert(state, 'vit', num_heads=2) for state in (flat, chunked))
+    assert actual.is_exact and actual.config == expected.config
+    assert actual.state.keys() == expected.state.keys()
+    assert all(torch.equal(actual.state[key], value) for key, value in expected.state.items())
 
 
 def test_the_final_norm_is_where_the_file_has_one():
