@@ -12,6 +12,8 @@ from benchmarks.harness import Case
 from benchmarks.wrappers import OnGrid
 from mmeffvit.denoising import SkipUformer, SkipUniFormerUNet, Uformer, UniFormerUNet
 from mmeffvit.layers import WindowAttention
+from mmeffvit.layers.space_time import SpaceTimeAttention
+from mmeffvit.ops.layout import Grid
 
 PLAIN = 'plain products'
 
@@ -60,8 +62,8 @@ def _uformer(arch: str, size: int) -> Case:
 def _uniformer(side: int) -> Case:
     """Reuse of attention, by what is kept, against the host."""
     torch.manual_seed(0)
-    ours = SkipUniFormerUNet(keep='qk').eval()
-    matrix = SkipUniFormerUNet(keep='matrix').eval()
+    ours = SkipUniFormerUNet(attention=dict(keep='qk')).eval()
+    matrix = SkipUniFormerUNet(attention=dict(keep='matrix')).eval()
     matrix.load_state_dict(ours.state_dict())
     return Case(
         f'UniFormer denoiser 7x{side}x{side}',
@@ -81,10 +83,12 @@ def _uniformer(side: int) -> Case:
 def _explicit(model: UniFormerUNet) -> UniFormerUNet:
     """Make the matrix of every block, as code without fused attention does."""
     for module in model.modules():
-        if hasattr(module, 'qkv'):
-            forward = module.forward
-            module.forward = lambda x, source=None, keep=None, run=forward: (
-                run(x, keep='matrix')[0],
-                None,
-            )
+        if isinstance(module, SpaceTimeAttention):
+            module.forward = partial(_with_matrix, module)
     return model
+
+
+def _with_matrix(layer: SpaceTimeAttention, x: torch.Tensor, grid: Grid) -> torch.Tensor:
+    q, k, v = layer.project(x, grid)
+    weights = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+    return layer.merge_heads(weights @ v, grid)

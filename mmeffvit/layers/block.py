@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, cast
 
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..ops import gelu_, map_to_tokens, tokens_to_map
@@ -56,9 +58,35 @@ class RecomputingBlock(BaseModule):
         """Call ``function(*args)``; recompute it in backward if ``with_cp`` names this part."""
         tensors = (arg for arg in args if isinstance(arg, Tensor))
         chosen = 'all' if self.with_cp is True else self.with_cp
-        if chosen == part and self.training and any(x.requires_grad for x in tensors):
+        if chosen != part or not self.training or not any(x.requires_grad for x in tensors):
+            return function(*args)
+        norms = [m for m in self.modules() if isinstance(m, _BatchNorm)]
+        if not norms or torch.compiler.is_compiling():
             return checkpoint(function, *args, use_reentrant=False)
-        return function(*args)
+        contexts = nullcontext(), _Untracked(norms)  # or they would count the batch twice
+        return checkpoint(function, *args, use_reentrant=False, context_fn=lambda: contexts)
+
+
+class _Untracked:
+    """Context in which BatchNorms update copies of their running statistics.
+
+    Args:
+        norms (Sequence[_BatchNorm]): The norms.
+    """
+
+    def __init__(self, norms: Sequence[_BatchNorm]) -> None:
+        self.norms = norms
+
+    def __enter__(self) -> None:
+        self.buffers = [dict(norm.named_buffers(recurse=False)) for norm in self.norms]
+        for norm, buffers in zip(self.norms, self.buffers):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer.clone())
+
+    def __exit__(self, *_) -> None:
+        for norm, buffers in zip(self.norms, self.buffers):
+            for name, buffer in buffers.items():
+                setattr(norm, name, buffer)
 
 
 @MODELS.register_module()

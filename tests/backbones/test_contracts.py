@@ -35,7 +35,6 @@ BFLOAT16_TOLERANCE = 0.02
 HOSTS = {'HierarchicalTransformer', 'PyramidTransformer', 'TwoStreamTransformer'}
 #: Seconds of processor time after which a compilation does not come back.
 COMPILE_LIMIT = 120
-WITH_CHECKPOINTING = (*BACKBONES, 'uformer', 'uformer_skipat')
 QUICK = ('vit', 'lookupvit', 'uniformer')
 
 
@@ -148,7 +147,7 @@ def test_an_early_output_leaves_no_parameter_without_a_gradient(name):
 
 
 @pytest.mark.parametrize('with_cp', [True, 'all', 'mlp', 'mlp_tail'])
-@pytest.mark.parametrize('name', WITH_CHECKPOINTING)
+@pytest.mark.parametrize('name', MODELS)
 def test_recomputing_changes_no_gradient(name, with_cp):
     build = MODELS[name]
     torch.manual_seed(0)
@@ -178,7 +177,7 @@ def test_recomputing_changes_no_gradient(name, with_cp):
 
 
 def test_unknown_parts_to_recompute():
-    for name in WITH_CHECKPOINTING:
+    for name in MODELS:
         with pytest.raises(ValueError, match='with_cp='):
             MODELS[name](with_cp='nonsense')
 

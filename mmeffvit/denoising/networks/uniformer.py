@@ -10,36 +10,36 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from ...layers import DropPath, drop_path_schedule
-from ...layers.init import init_linear
-from ...layers.space_time import AttentionSource, SpaceTimeAttention
-from ...registry import MODELS
+from ...layers import DropPath, Mlp, TransformerBlock, drop_path_schedule
+from ...layers.block import RecomputingBlock
+from ...layers.deprecated import adopt_options
+from ...layers.space_time import (
+    AttentionSource,
+    ReusedSpaceTimeAttention,
+    SharedSpaceTimeAttention,
+    SpaceTimeAttention,
+)
+from ...ops import map_to_tokens, tokens_to_map
+from ...registry import MODELS, build_layer
 from ..padding import pad_to_multiples
 
 NORMS = ('batch', 'group')
-KEEPS = ('matrix', 'half', 'qk')
 KINDS = ('local', 'global')
 
-Window = tuple[int, int, int]
 
+class _PointwiseMlp(nn.Module):
+    """Two 1x1x1 convolutions around GELU."""
 
-class _Mlp(nn.Module):
-    """Two layers around GELU: linear ones, or 1x1x1 convolutions."""
-
-    def __init__(self, embed_dims: int, hidden_dims: int, convolutional: bool) -> None:
+    def __init__(self, embed_dims: int, hidden_dims: int) -> None:
         super().__init__()
-        if convolutional:
-            self.fc1 = nn.Conv3d(embed_dims, hidden_dims, 1)
-            self.fc2 = nn.Conv3d(hidden_dims, embed_dims, 1)
-        else:
-            self.fc1 = init_linear(nn.Linear(embed_dims, hidden_dims))
-            self.fc2 = init_linear(nn.Linear(hidden_dims, embed_dims))
+        self.fc1 = nn.Conv3d(embed_dims, hidden_dims, 1)
+        self.fc2 = nn.Conv3d(hidden_dims, embed_dims, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(x)))
 
 
-class LocalBlock(nn.Module):
+class LocalBlock(RecomputingBlock):
     """Local relation block: a 5x5x5 depthwise convolution in place of attention.
 
     Args:
@@ -48,14 +48,24 @@ class LocalBlock(nn.Module):
         drop_path (float): Drop rate of both residual branches.
         norm (str): ``'batch'`` as published, or ``'group'`` (one group), which does not depend on
             the batch.
+        with_cp (bool | str): What to recompute in backward: True or ``'all'`` the block, ``'mlp'``
+            the second branch.
+
+    Raises:
+        ValueError: If ``norm`` or ``with_cp`` is not one of the allowed values.
 
     Source: Li et al., "UniFormer" (ICLR 2022), section 3.2.
     """
 
     def __init__(
-        self, embed_dims: int, mlp_ratio: int = 4, drop_path: float = 0.0, norm: str = 'batch'
+        self,
+        embed_dims: int,
+        mlp_ratio: int = 4,
+        drop_path: float = 0.0,
+        norm: str = 'batch',
+        with_cp: bool | str = False,
     ) -> None:
-        super().__init__()
+        super().__init__(with_cp)
         if norm not in NORMS:
             raise ValueError(f'norm={norm!r} must be one of {NORMS}.')
         self.pos_embed = _depthwise(embed_dims, 3)
@@ -64,28 +74,33 @@ class LocalBlock(nn.Module):
         self.attn = _depthwise(embed_dims, 5)
         self.conv2 = nn.Conv3d(embed_dims, embed_dims, 1)
         self.norm2 = _norm(norm, embed_dims)
-        self.mlp = _Mlp(embed_dims, mlp_ratio * embed_dims, convolutional=True)
+        self.mlp = _PointwiseMlp(embed_dims, mlp_ratio * embed_dims)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, T, H, W)`` to the same shape."""
+        return self.recompute('all', self._run, x)
+
+    def _run(self, x: Tensor) -> Tensor:
         x = x + self.pos_embed(x)
         x = x + self.drop_path(self.conv2(self.attn(self.conv1(self.norm1(x)))))
+        return self.recompute('mlp', self._feed_forward, x)
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-class GlobalBlock(nn.Module):
-    """Global relation block: joint space-time attention.
+class GlobalBlock(TransformerBlock):
+    """Global relation block: a position convolution, then a transformer block over the clip.
 
     Args:
         embed_dims (int): Width C.
-        num_heads (int): Number of heads.
+        attn (nn.Module): Attention layer on the grid ``(T, H, W)``;
+            :class:`ReusedSpaceTimeAttention` also takes the attention of another block.
         mlp_ratio (int): Hidden width of the MLP over C.
         drop_path (float): Drop rate of both residual branches.
         norm_eps (float): Epsilon of both LayerNorms.
-        window (tuple[int, int, int], optional): Frames, rows and columns of the attention windows;
-            None attends over the whole clip.
-        reuses (bool): Take the attention of another block.
+        with_cp (bool | str): See :class:`LocalBlock`.
 
     Source: Li et al., "UniFormer" (ICLR 2022), section 3.2.
     """
@@ -93,49 +108,43 @@ class GlobalBlock(nn.Module):
     def __init__(
         self,
         embed_dims: int,
-        num_heads: int,
+        attn: nn.Module,
         mlp_ratio: int = 4,
         drop_path: float = 0.0,
         norm_eps: float = 1e-6,
-        window: Window | None = None,
-        reuses: bool = False,
+        with_cp: bool | str = False,
     ) -> None:
-        super().__init__()
+        mlp = Mlp(embed_dims, mlp_ratio * embed_dims)
+        super().__init__(embed_dims, attn, mlp, drop_path, norm_eps, with_cp)
         self.pos_embed = _depthwise(embed_dims, 3)
-        self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps)
-        self.attn = SpaceTimeAttention(embed_dims, num_heads, reuses=reuses)
-        self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
-        self.mlp = _Mlp(embed_dims, mlp_ratio * embed_dims, convolutional=False)
-        self.drop_path = DropPath(drop_path)
-        self.window = window
 
     def forward(
-        self, x: Tensor, source: AttentionSource | None = None, keep: str | None = None
+        self, x: Tensor, source: AttentionSource | None = None
     ) -> tuple[Tensor, AttentionSource | None]:
-        """Map ``(B, C, T, H, W)`` to the same shape; see :class:`SpaceTimeAttention`."""
+        """Apply the block.
+
+        Args:
+            x (Tensor): ``(B, C, T, H, W)``.
+            source (AttentionSource, optional): Attention of another block, for a layer that reuses
+                it.
+
+        Returns:
+            tuple: ``(B, C, T, H, W)``, and this block's attention if its layer returns that.
+        """
+        return self.recompute('all', self._run, x, source)
+
+    def _run(
+        self, x: Tensor, source: AttentionSource | None
+    ) -> tuple[Tensor, AttentionSource | None]:
         x = x + self.pos_embed(x)
-        shape = x.shape[2:]
-        window = self._window(shape)
-        tokens = _partition(x, window)
-        mixed, kept = self.attn(self.norm1(tokens), source, keep)
-        tokens = tokens + self._drop(mixed, len(x))
-        tokens = tokens + self._drop(self.mlp(self.norm2(tokens)), len(x))
-        return _merge(tokens, shape, window), kept
-
-    def _drop(self, tokens: Tensor, B: int) -> Tensor:
-        """Drop whole samples, whose windows are in the batch dimension."""
-        return self.drop_path(tokens.unflatten(0, (B, -1))).flatten(0, 1)
-
-    def _window(self, shape: Sequence[int]) -> Window:
-        if self.window is None:
-            return cast(Window, tuple(shape))
-        window = tuple(min(size, side) for size, side in zip(self.window, shape))
-        if any(side % size for size, side in zip(window, shape)):
-            raise ValueError(
-                f'window={self.window} does not divide a grid of {tuple(shape)}; choose the frames '
-                'of the window among the divisors of the number of frames.'
-            )
-        return cast(Window, window)
+        grid, tokens, kept = tuple(x.shape[2:]), map_to_tokens(x), None
+        reused = () if source is None else (source,)
+        attended = self.attn(self.norm1(tokens), grid, *reused)
+        if isinstance(attended, tuple):
+            attended, kept = attended
+        tokens = tokens + self.drop_path(attended)
+        tokens = self.recompute('mlp', self._feed_forward, tokens, grid)
+        return tokens_to_map(tokens, grid), kept
 
 
 @MODELS.register_module()
@@ -150,24 +159,26 @@ class UniFormerUNet(BaseModule):
         embed_dims (Sequence[int]): Width of each scale.
         depths (Sequence[int]): Blocks of each scale, in the encoder and again in the decoder.
         kinds (Sequence[str]): ``'local'`` or ``'global'`` for each scale.
+        attention (dict, optional): Options of the attention layer of global blocks,
+            :class:`~mmeffvit.layers.space_time.SpaceTimeAttention`; with a ``type``, the config of
+            another layer.
         head_dims (int): Width of a head.
         mlp_ratio (int): Hidden width of the MLPs over their width.
         num_frames (int): Frames of a clip.
-        window (tuple[int, int, int], optional): Frames, rows and columns that global blocks attend
-            in; None attends to the whole clip, so memory grows with the square of its size.
         norm (str): ``'batch'`` or ``'group'``, see :class:`LocalBlock`.
         drop_path_rate (float): Rate of the deepest blocks, linear from 0 at either end.
+        with_cp (bool | str): What blocks recompute in backward: True or ``'all'`` the block,
+            ``'mlp'`` its second branch.
         init_cfg (dict, optional): mmengine initialisation.
 
     Raises:
-        ValueError: If the sequences differ in length, or a kind or norm is unknown.
+        ValueError: If the sequences differ in length, or an option is not one of the allowed
+            values.
 
     Source: the video denoiser of SkipAt (ICLR 2024), section 4.4; blocks of UniFormer (ICLR 2022).
     """
 
     zoo: ClassVar[dict[str, dict]] = {'uniformer': {}}
-    #: How global blocks of the encoder pass their attention on; None keeps nothing.
-    keep: str | None = None
 
     def __init__(
         self,
@@ -175,14 +186,20 @@ class UniFormerUNet(BaseModule):
         depths: Sequence[int] = (3, 3, 2, 2),
         kinds: Sequence[str] = ('local', 'local', 'global', 'global'),
         *,
+        attention: dict | None = None,
         head_dims: int = 32,
         mlp_ratio: int = 4,
         num_frames: int = 7,
-        window: Window | None = None,
         norm: str = 'batch',
         drop_path_rate: float = 0.0,
+        with_cp: bool | str = False,
         init_cfg: dict | None = None,
+        **old,
     ) -> None:
+        old = adopt_options(dict(old, attention=attention), 'window')
+        attention = old.pop('attention') or {}
+        if old:
+            raise TypeError(f'{type(self).__name__} has no argument {next(iter(old))!r}.')
         super().__init__(init_cfg)
         if not len(embed_dims) == len(depths) == len(kinds):
             raise ValueError(
@@ -192,27 +209,27 @@ class UniFormerUNet(BaseModule):
         if set(kinds) - set(KINDS):
             raise ValueError(f'kinds={kinds} must be of {KINDS}.')
         self.num_frames = num_frames
-        self.window = window
+        self.window = attention.get('window')
         rates = drop_path_schedule(drop_path_rate, sum(depths))
+        layers = self.attentions(attention)
 
-        def stage(scale: int, reuses: bool) -> nn.ModuleList:
+        def stage(scale: int, layer: dict) -> nn.ModuleList:
             dims, before = embed_dims[scale], sum(depths[:scale])
+            defaults = dict(embed_dims=dims, num_heads=dims // head_dims, qkv_bias=True)
             blocks = []
             for rate in rates[before : before + depths[scale]]:
                 if kinds[scale] == 'local':
-                    blocks.append(LocalBlock(dims, mlp_ratio, rate, norm))
+                    blocks.append(LocalBlock(dims, mlp_ratio, rate, norm, with_cp))
                 else:
-                    heads = dims // head_dims
-                    blocks.append(
-                        GlobalBlock(dims, heads, mlp_ratio, rate, window=window, reuses=reuses)
-                    )
+                    attn = build_layer(layer, **defaults)
+                    blocks.append(GlobalBlock(dims, attn, mlp_ratio, rate, with_cp=with_cp))
             return nn.ModuleList(blocks)
 
         scales = range(len(depths))
         pairs = list(pairwise(embed_dims))
         self.stem = nn.Conv3d(3, embed_dims[0], 3, padding=1)
-        self.encoder = nn.ModuleList(stage(scale, False) for scale in scales)
-        self.decoder = nn.ModuleList(stage(scale, self.keep is not None) for scale in scales)
+        self.encoder = nn.ModuleList(stage(scale, layers[0]) for scale in scales)
+        self.decoder = nn.ModuleList(stage(scale, layers[1]) for scale in scales)
         step = (1, 2, 2)
         self.downs = nn.ModuleList(nn.Conv3d(fine, coarse, step, step) for fine, coarse in pairs)
         self.ups = nn.ModuleList(
@@ -220,6 +237,15 @@ class UniFormerUNet(BaseModule):
         )
         self.fuses = nn.ModuleList(nn.Conv3d(2 * fine, fine, 1) for fine, _ in pairs)
         self.head = nn.Conv3d(embed_dims[0], 3, 3, padding=1)
+
+    def attentions(self, options: dict) -> tuple[dict, dict]:
+        """Return the attention layers of the encoder and of the decoder.
+
+        Args:
+            options (dict): The argument ``attention``.
+        """
+        layer = {'type': SpaceTimeAttention, **options}
+        return layer, layer
 
     @property
     def size_divisor(self) -> int:
@@ -246,7 +272,7 @@ class UniFormerUNet(BaseModule):
             kept = []
             for block in blocks:
                 if isinstance(block, GlobalBlock):
-                    y, source = block(y, keep=self.keep)
+                    y, source = block(y)
                     kept.append(source)
                 else:
                     y = block(y)
@@ -274,25 +300,35 @@ class SkipUniFormerUNet(UniFormerUNet):
 
     Args:
         *args: See :class:`UniFormerUNet`.
-        keep (str): What travels from encoder to decoder. ``'matrix'`` the matrix itself, the fewest
-            multiplications; ``'half'`` rounded to bfloat16; ``'qk'`` queries and keys, from which
-            the matrix is made again by fused attention, never stored: the least memory, and on
-            CPUs the least time.
+        attention (dict, optional): Options of the encoder's
+            :class:`~mmeffvit.layers.space_time.SharedSpaceTimeAttention`, such as ``keep``, what
+            the decoder is given.
         **kwargs: See :class:`UniFormerUNet`.
 
     Raises:
-        ValueError: If ``keep`` is unknown.
+        ValueError: See :class:`UniFormerUNet`; also if ``attention`` names another layer.
 
     Source: SkipAt (ICLR 2024), section 4.4.
     """
 
     zoo: ClassVar[dict[str, dict]] = {'uniformer_skipat': {}}
 
-    def __init__(self, *args, keep: str = 'matrix', **kwargs) -> None:
-        if keep not in KEEPS:
-            raise ValueError(f'keep={keep!r} must be one of {KEEPS}.')
-        self.keep = keep
-        super().__init__(*args, **kwargs)
+    def __init__(self, *args, attention: dict | None = None, **kwargs) -> None:
+        super().__init__(
+            *args, **adopt_options(dict(kwargs, attention=attention), 'keep', 'window')
+        )
+
+    def attentions(self, options: dict) -> tuple[dict, dict]:
+        """Return the layer that passes its attention on, and the one that reuses it."""
+        if 'type' in options:
+            raise ValueError(
+                f'attention={options} names a layer, but the decoder reuses the attention of '
+                'SharedSpaceTimeAttention; give its options only, or use UniFormerUNet.'
+            )
+        reused = {name: value for name, value in options.items() if name != 'keep'}
+        return dict(options, type=SharedSpaceTimeAttention), dict(
+            reused, type=ReusedSpaceTimeAttention
+        )
 
 
 def _depthwise(embed_dims: int, kernel_size: int) -> nn.Conv3d:
@@ -303,19 +339,3 @@ def _depthwise(embed_dims: int, kernel_size: int) -> nn.Conv3d:
 
 def _norm(kind: str, embed_dims: int) -> nn.Module:
     return nn.BatchNorm3d(embed_dims) if kind == 'batch' else nn.GroupNorm(1, embed_dims)
-
-
-def _partition(x: Tensor, window: Window) -> Tensor:
-    """Tokens ``(B * windows, N, C)`` of the windows of ``(B, C, T, H, W)``."""
-    x = x.permute(0, 2, 3, 4, 1)
-    for axis, size in zip((1, 3, 5), window):
-        x = x.unflatten(axis, (-1, size))
-    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(0, 3).flatten(1, 3)
-
-
-def _merge(tokens: Tensor, shape: Sequence[int], window: Window) -> Tensor:
-    """Inverse of :func:`_partition`."""
-    counts = [side // size for side, size in zip(shape, window)]
-    x = tokens.unflatten(1, window).unflatten(0, (-1, *counts))
-    x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)
-    return x.reshape(len(x), x.shape[1], *shape)

@@ -14,6 +14,11 @@ from mmeffvit.denoising.networks.uniformer import (
     SkipUniFormerUNet,
     UniFormerUNet,
 )
+from mmeffvit.layers.space_time import (
+    ReusedSpaceTimeAttention,
+    SharedSpaceTimeAttention,
+    SpaceTimeAttention,
+)
 
 SMALL = dict(embed_dims=(8, 16), depths=(1, 2), kinds=('local', 'global'), head_dims=8)
 
@@ -26,7 +31,8 @@ def test_blocks_match_public_code(name):
         block = LocalBlock(build['dim'])
     else:
         eps = 1e-6 if name.endswith('eps') else 1e-5
-        block = GlobalBlock(build['dim'], build['num_heads'], norm_eps=eps)
+        attn = SpaceTimeAttention(build['dim'], build['num_heads'])
+        block = GlobalBlock(build['dim'], attn, norm_eps=eps)
     block.eval().load_state_dict(recipe().fill_state(gold['state']))
     x = recipe().make_input(**gold['input'])
     with torch.no_grad():
@@ -54,7 +60,7 @@ def _ruled(key: str, shape) -> torch.Tensor:
     [
         (LocalBlock(8), (-12.042503214, 439.505472006), (-0.216918558, -0.568618509)),
         (
-            GlobalBlock(8, 2, norm_eps=1e-5),
+            GlobalBlock(8, SpaceTimeAttention(8, 2), norm_eps=1e-5),
             (-7.563393218, 303.249640025),
             (-0.577046622, -1.211262056),
         ),
@@ -83,7 +89,7 @@ def test_published_cost_and_saving():
 def test_every_way_to_keep_attention_agrees(window):
     torch.manual_seed(0)
     models = [
-        SkipUniFormerUNet(**SMALL, window=window, keep=keep).eval()
+        SkipUniFormerUNet(**SMALL, attention=dict(window=window, keep=keep)).eval()
         for keep in ('matrix', 'qk', 'half')
     ]
     x = torch.rand(2, 3, 3, 10, 14)
@@ -100,7 +106,7 @@ def test_every_way_to_keep_attention_agrees(window):
 def test_window_over_everything_is_no_window():
     torch.manual_seed(0)
     model = UniFormerUNet(**SMALL).eval()
-    windowed = UniFormerUNet(**SMALL, window=(3, 8, 8)).eval()
+    windowed = UniFormerUNet(**SMALL, attention=dict(window=(3, 8, 8))).eval()
     windowed.load_state_dict(model.state_dict())
     x = torch.rand(1, 3, 3, 16, 16)
     with torch.no_grad():
@@ -110,14 +116,15 @@ def test_window_over_everything_is_no_window():
 def test_decoder_with_reused_attention_equals_plain_one_that_computes_the_same():
     """With the encoder's and decoder's blocks alike, reuse changes nothing but the products."""
     torch.manual_seed(0)
-    encoder, decoder = GlobalBlock(16, 2), GlobalBlock(16, 2, reuses=True)
+    encoder = GlobalBlock(16, SharedSpaceTimeAttention(16, 2))
+    decoder = GlobalBlock(16, ReusedSpaceTimeAttention(16, 2))
     state = encoder.state_dict()
     for part in ('weight', 'bias'):
         state[f'attn.v.{part}'] = state.pop(f'attn.qkv.{part}').chunk(3)[2]
     decoder.load_state_dict(state)
     x = torch.rand(1, 16, 2, 4, 4)
     with torch.no_grad():
-        expected, source = encoder(x, keep='matrix')
+        expected, source = encoder(x)
         actual, _ = decoder(x, source)
     torch.testing.assert_close(actual, expected)
 
@@ -136,7 +143,11 @@ def test_trained_weights_start_the_reusing_network():
         (dict(kinds=('local', 'globall')), 'kinds='),
         (dict(depths=(1,)), 'one entry per scale'),
         (dict(norm='layer'), 'norm='),
-        (dict(keep='all'), 'keep='),
+        (dict(attention=dict(keep='all')), 'keep='),
+        (dict(attention=dict(window=(2, 2))), 'window=.* three positive numbers'),
+        (dict(attention=dict(window=(2, 0, 2))), 'window=.* three positive numbers'),
+        (dict(attention=dict(type='SoftmaxAttention')), 'names a layer'),
+        (dict(with_cp='half'), 'with_cp='),
     ],
 )
 def test_bad_options_are_named(options, message):
@@ -145,6 +156,48 @@ def test_bad_options_are_named(options, message):
 
 
 def test_window_that_does_not_divide_the_clip_is_refused():
-    model = UniFormerUNet(**SMALL, window=(2, 2, 2))
+    model = UniFormerUNet(**SMALL, attention=dict(window=(2, 2, 2)))
     with pytest.raises(ValueError, match='divisors of the number of frames'):
         model(torch.rand(1, 3, 3, 8, 8))
+
+
+def test_another_attention_layer_takes_the_place():
+    """Softmax attention over all tokens of the clip is the default layer without windows."""
+    torch.manual_seed(0)
+    model = UniFormerUNet(**SMALL).eval()
+    other = UniFormerUNet(**SMALL, attention=dict(type='SoftmaxAttention')).eval()
+    other.load_state_dict(model.state_dict())
+    x = torch.rand(1, 3, 3, 8, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(other(x), model(x))
+    without = UniFormerUNet(**SMALL, attention=dict(qkv_bias=False))
+    assert all(block.attn.qkv.bias is None for block in without.encoder[1])
+
+
+@pytest.mark.parametrize('model', [UniFormerUNet, SkipUniFormerUNet])
+def test_arguments_of_version_0_1(model):
+    options = dict(window=(1, 2, 4))
+    if model is SkipUniFormerUNet:
+        options['keep'] = 'qk'
+    with pytest.warns(DeprecationWarning, match=r'write attention=dict\('):
+        old = model(**SMALL, **options)
+    attn = old.encoder[1][0].attn
+    assert {name: getattr(attn, name) for name in options} == options
+    assert old.size_divisor == 8
+    with pytest.raises(TypeError, match="no argument 'windows'"):
+        model(**SMALL, windows=(1, 2, 4))
+
+
+@pytest.mark.parametrize('with_cp', ['mlp', 'all'])
+@pytest.mark.parametrize('keep', ['matrix', 'half', 'qk'])
+def test_recomputing_changes_neither_gradients_nor_statistics(with_cp, keep):
+    results = []
+    for mode in (False, with_cp):
+        torch.manual_seed(0)
+        options = dict(attention=dict(window=(1, 2, 4), keep=keep), drop_path_rate=0.2)
+        model = SkipUniFormerUNet(**SMALL, **options, with_cp=mode).train()
+        model(torch.rand(2, 3, 3, 10, 14)).square().mean().backward()
+        results.append([p.grad for p in model.parameters()] + list(model.buffers()))
+    assert len(list(model.buffers())) == 3 * 4
+    for plain, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(recomputed, plain)
