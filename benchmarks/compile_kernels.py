@@ -30,6 +30,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+# The interpreter would take the place of the compiler; Triton is imported with the package.
+os.environ.pop('TRITON_INTERPRET', None)
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mmeffvit import ops
@@ -97,8 +99,6 @@ def main() -> int:
         raise UserError(
             f'No op {", ".join(sorted(unknown))} has kernels; {", ".join(op_names())} have.'
         )
-    # The interpreter takes the place of the compiler, once Triton is imported.
-    os.environ.pop('TRITON_INTERPRET', None)
     cases = {
         f'{op} {name}': run
         for op in args.ops or op_names()

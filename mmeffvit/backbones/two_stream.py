@@ -115,7 +115,7 @@ class TwoStreamTransformer(Backbone):
             channels-last in memory, for ``out_indices``; or tokens, see ``out_type``.
         """
         x, grid = self.stem(x)
-        g = None if self.global_token is None else self.global_token.expand(len(x), -1, -1)
+        g = None if self.global_token is None else self.global_token.expand(x.shape[0], -1, -1)
         outs = []
         for i, stage in enumerate(self.stages):
             x, g, grid = stage(x, g, grid)

@@ -184,11 +184,11 @@ class VisionTransformer(Backbone):
     def _embed(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         """Add the position embedding and prepend the class token and the registers."""
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         x = self.position(x, grid)
         if self.registers is None:
             return x
-        registers = self.registers.expand(len(x), -1, -1)
+        registers = self.registers.expand(x.shape[0], -1, -1)
         cls_rows = self.num_extra_tokens - registers.shape[1]
         return torch.cat([x[:, :cls_rows], registers, x[:, cls_rows:]], dim=1)
 

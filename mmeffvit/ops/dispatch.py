@@ -262,8 +262,11 @@ def _transforms_active() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-@torch.compiler.assume_constant_result
 def kernels_work(name: str, device: int | None) -> bool:
     """Whether Triton kernels of an op can run on a GPU and none was found broken there."""
     where = torch.device('cuda', torch.cuda.current_device() if device is None else device)
     return not (_installation_obstacle() or _device_obstacle(where) or is_broken(name, where))
+
+
+# What torch.compiler.assume_constant_result does, which imports the compiler first (half a second).
+kernels_work._dynamo_marked_constant = True  # pyright: ignore[reportFunctionMemberAccess]

@@ -80,7 +80,9 @@ def crop_tokens(tokens: Tensor, padded_grid: Grid, grid: Grid) -> Tensor:
     """Undo :func:`pad_tokens`: keep the top-left ``grid`` of ``(B, H'*W', C)`` tokens."""
     if same_sizes(padded_grid, grid):
         return tokens
-    return tokens.unflatten(1, padded_grid)[:, : grid[0], : grid[1]].flatten(1, 2)
+    # Not slices, whose sizes an exporter with open sizes takes for unknown.
+    cropped = tokens.unflatten(1, padded_grid).narrow(1, 0, grid[0]).narrow(2, 0, grid[1])
+    return cropped.flatten(1, 2)
 
 
 def to_quad(tokens: Tensor, grid: Grid, halvings: int, num_heads: int = 1) -> Tensor:

@@ -14,20 +14,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.export._trace
 from torch.utils.flop_counter import register_flop_formula
 
 NAMESPACE = 'mmeffvit'
 _library = torch.library.Library(NAMESPACE, 'FRAGMENT')
 _STRIDES = getattr(torch.Tag, 'needs_exact_strides', torch.Tag.needs_fixed_stride_order)
+_HAS_FLAG = hasattr(torch.compiler, '_is_exporting_flag')
+if not _HAS_FLAG:  # before torch 2.7; the import takes a second and imports Triton
+    import torch.export._trace
 
 
 def exporting() -> bool:
     """Whether ``torch.export`` is tracing, with or without the compiler's tracer."""
     # The tracer takes torch.compiler.is_exporting() for True in torch.compile too.
-    if hasattr(torch.compiler, '_is_exporting_flag'):
+    if _HAS_FLAG:
         return torch.compiler._is_exporting_flag
-    return torch.export._trace._EXPORT_FLAGS is not None  # before torch 2.7
+    return torch.export._trace._EXPORT_FLAGS is not None
 
 
 def register(

@@ -154,3 +154,17 @@ def test_an_unsupported_shape_falls_back_and_is_logged(kernel, caplog):
     ]
     with pytest.raises(ValueError, match='one column is too few'):
         kernel(torch.zeros(1, 1), backend='triton')
+
+
+def test_importing_the_package_imports_no_compiler():
+    code = "import sys, mmeffvit.backbones; print('torch._dynamo' in sys.modules)"
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == 'False'
+
+
+def test_the_compiler_takes_the_state_of_kernels_for_constant():
+    def marked():
+        pass
+
+    expected = vars(torch.compiler.assume_constant_result(marked))
+    assert expected and vars(dispatch.kernels_work) == expected
