@@ -10,7 +10,7 @@ import torch
 from mmengine.model import revert_sync_batchnorm
 from torch import Tensor, nn
 
-from .utils.atomic import atomic
+from .utils.atomic import atomic_group
 from .utils.requirements import require
 
 #: Largest difference to PyTorch, relative to the largest output where that is over 1.
@@ -96,7 +96,7 @@ def export_onnx(
         model (nn.Module): What :func:`exportable` returns.
         images (Tensor): Example to trace. If its sides are no multiples of patches and windows, the
             graph contains every padding and is valid for multiples too.
-        out (str | Path): The file.
+        out (str | Path): The file; weights of more than 1.5 GB are written beside it.
         fixed_size (bool): Keep height and width as in the example.
 
     Raises:
@@ -119,7 +119,7 @@ def export_onnx(
     except torch.onnx.OnnxExporterError as error:
         raise ValueError(f'This model cannot be exported: {_reason(error)}') from error
     assert program is not None  # it always is with dynamo=True
-    with atomic(out) as partial:
+    with atomic_group(out) as partial:
         program.save(str(partial))
 
 
@@ -148,6 +148,7 @@ def check_onnx(path: str | Path, model: nn.Module, inputs: Sequence[Tensor]) -> 
     require('onnxruntime')
     import onnxruntime
 
+    name = Path(path).name
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     largest = 0.0
     for images in inputs:
@@ -155,7 +156,7 @@ def check_onnx(path: str | Path, model: nn.Module, inputs: Sequence[Tensor]) -> 
         try:
             found = session.run(None, {'images': images.numpy()})
         except Exception as error:  # ONNX Runtime raises classes of its C++ module
-            raise ValueError(f'{path} does not run on {size}: {error}') from error
+            raise ValueError(f'{name} does not run on {size}: {error}') from error
         with torch.no_grad():
             expected = model(images)
         for array, tensor in zip(found, expected, strict=True):
@@ -163,7 +164,7 @@ def check_onnx(path: str | Path, model: nn.Module, inputs: Sequence[Tensor]) -> 
             difference = (torch.from_numpy(array) - tensor).abs().max().item() / scale
             if not difference <= TOLERANCE:
                 raise ValueError(
-                    f'{path} differs from PyTorch by {difference:.1e} on {size}; '
+                    f'{name} differs from PyTorch by {difference:.1e} on {size}; '
                     'export for one size with --fixed-size.'
                 )
             largest = max(largest, difference)

@@ -25,6 +25,38 @@ def test_every_family_at_open_sizes(name, tmp_path):
     assert check_onnx(tmp_path / 'model.onnx', model, inputs) < 1e-4
 
 
+def test_large_weights_beside_the_graph_are_whole_or_not_there(tmp_path, monkeypatch):
+    """ONNX holds 2 GB at most; what is larger is written into a second file."""
+    monkeypatch.setattr('torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD', 1)
+    path, images = tmp_path / 'model.onnx', torch.randn(1, 3, 8, 8)
+    model = exportable(nn.Conv2d(3, 64, 3))
+    export_onnx(model, images, path)
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ['model.onnx', 'model.onnx.data']
+    assert check_onnx(path, model, [images]) < 1e-4
+
+    def files():
+        return {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    before = files()
+    replace = type(path).replace
+
+    def fail(self, target):
+        if str(target).endswith('.data'):
+            raise OSError(28, 'No space left on device')
+        return replace(self, target)
+
+    nn.init.zeros_(model.model.weight)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(path), 'replace', fail)
+        with pytest.raises(OSError, match='No space left'):
+            export_onnx(model, images, path)
+    # The weights of before are there, the graph is not: nothing that looks whole.
+    assert files() == {'model.onnx.data': before['model.onnx.data']}
+    export_onnx(model, images, path)
+    assert check_onnx(path, model, [images]) < 1e-4
+
+
 def test_layers_are_folded_first():
     model = exportable(tiny_model('slide_pvt'))
     assert model.model.stages[0].blocks[0].attn.deploy
@@ -71,19 +103,20 @@ def test_tool_leaves_no_wrong_file(monkeypatch, capsys, tmp_path):
     backbone = dict(type='UniFormerUNet', **CLIP)
     config.write_text(f"model = dict(type='Restorer', backbone={backbone})")
     assert run_tool(monkeypatch, TOOL, config, out, '--shape', '32', '45') == 0
-    assert out.is_file()
+    whole = out.read_bytes()
     monkeypatch.setattr('mmeffvit.deployment.TOLERANCE', -1.0)
     assert run_tool(monkeypatch, TOOL, config, out, '--shape', '32', '45') == 2
-    assert 'differs from PyTorch' in capsys.readouterr().err
-    assert not out.exists()
+    assert 'model.onnx differs from PyTorch' in capsys.readouterr().err
+    assert out.read_bytes() == whole, 'what was there stays'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['config.py', 'model.onnx']
 
 
 @pytest.mark.parametrize(
     'arguments, message',
     [
         (['no.py', 'a.onnx'], 'no.py does not exist'),
-        (['no.py', 'a.pt'], 'a.pt must be a file that ends in .onnx'),
-        (['no.py', 'no/a.onnx'], 'in a folder that exists'),
+        (['no.py', 'a.pt'], 'a.pt must end in .onnx'),
+        (['no.py', '.'], '. is a folder: name a file'),
         (['no.py', 'a.onnx', '--shape', '8', '8'], '--shape 8 8 must be at least 32'),
     ],
 )

@@ -10,11 +10,13 @@ from typing import Any, cast
 
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
+from mmengine.dist import master_only
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from torch import distributed, nn
 
+from ..utils.atomic import atomic
 from ..utils.config import read_config
 from .data_paths import move_data_root
 from .errors import UserError
@@ -149,6 +151,12 @@ def build_runner(cfg: Config, notes: Sequence[str] = ()) -> Runner:
             for note in notes:
                 self.logger.info(note)
             super()._log_env(env_cfg)
+
+        @master_only
+        def dump_config(self) -> None:
+            name = Path(self.cfg.filename or f'{self.timestamp}.py').name
+            with atomic(Path(self.work_dir, name)) as partial:
+                self.cfg.dump(partial)
 
         def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
             if get_device() == 'cpu':  # SyncBN has no CPU implementation

@@ -1,7 +1,8 @@
 """torchrun, without its traceback where a process ended with one line for the user.
 
 The scripts that start several processes run ``python -m mmeffvit.cli.torchrun``: options and
-behaviour are torchrun's, but a mistake that the first process has named ends with exit code 2.
+behaviour are torchrun's, but a mistake that the first process has named ends with exit code 2, and
+a signal with 128 plus its number.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as run
 
@@ -31,6 +33,8 @@ def main() -> None:
         if any(failure.exitcode == USER_ERROR for failure in error.failures.values()):
             sys.exit(USER_ERROR)
         raise
+    except SignalException as error:
+        sys.exit(128 + error.sigval)
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,9 +39,9 @@ def atomic(path: str | Path, sync: bool = False, optional: bool = False) -> Iter
     path.parent.mkdir(parents=True, exist_ok=True)
     name = f'.{path.stem}.{secrets.token_hex(4)}{MARK}{path.suffix}'
     partial = path.with_name(name)
-    if not optional:
-        os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-    try:
+    try:  # from before it is made: an interruption may come at any place
+        if not optional:
+            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield partial
         if optional and not partial.exists():
             return
@@ -53,6 +54,37 @@ def atomic(path: str | Path, sync: bool = False, optional: bool = False) -> Iter
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def atomic_group(path: str | Path) -> Iterator[Path]:
+    """Replace a file beside which its writer may put others, as ONNX does with large weights.
+
+    Args:
+        path (str | Path): The file. An earlier one stays until the new ones are whole; if there are
+            others, it is removed before they are put in place, so that it never names those of
+            another.
+
+    Yields:
+        Path: A file of the same name in an empty hidden folder beside it, to be written there.
+
+    Raises:
+        OSError: If the folder cannot be written to.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.with_name(f'.{path.stem}.{secrets.token_hex(4)}{MARK}')
+    try:
+        folder.mkdir()
+        yield folder / path.name
+        others = [file for file in folder.iterdir() if file.name != path.name]
+        if others:
+            path.unlink(missing_ok=True)
+        for file in others:
+            file.replace(path.with_name(file.name))
+        (folder / path.name).replace(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -70,7 +102,10 @@ def remove_partials(folder: str | Path) -> list[Path]:
     """Delete what killed processes left half-written in a folder; no other may be writing there."""
     found = sorted(Path(folder).glob(f'.*{MARK}*'))
     for path in found:
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return found
 
 

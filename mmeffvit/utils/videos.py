@@ -78,6 +78,7 @@ class VideoWriter:
         self.rate = rate
         self.count = 0
         self._shape: tuple[int, ...] = ()
+        self._writer: cv2.VideoWriter | None = None
         self._stack = ExitStack()
 
     @property
@@ -91,7 +92,7 @@ class VideoWriter:
         Raises:
             ValueError: If this OpenCV cannot write such a file, or the frame has another size.
         """
-        if not self.count:
+        if self._writer is None:
             self._partial = self._stack.enter_context(atomic(self.path))
             codec = cv2.VideoWriter.fourcc(*CODECS[self.path.suffix.lower()])
             self._shape = frame.shape
@@ -117,7 +118,7 @@ class VideoWriter:
         """
         # What leaves the stack with an exception is removed, else renamed.
         with self._stack:
-            if self._shape:
+            if self._writer is not None:
                 self._writer.release()
             if raised[0] is not None:
                 raise raised[1]

@@ -27,11 +27,9 @@ def test_a_full_disk_leaves_what_was_there(figure, tmp_path, write, suffix, befo
     path = tmp_path / f'out{suffix}'
     if before:
         path.write_bytes(b'earlier')
-    here, there = forked.CONTEXT.Pipe(duplex=False)
-    process = forked.CONTEXT.Process(target=forked.write_limited, args=(write, path, 20000, there))
-    process.start()
-    process.join(120)
-    raised = here.recv() if here.poll() else ('died', process.exitcode)
+    here, there = forked.pipe()
+    code = forked.ended(forked.start(forked.write_limited, write, path, 20000, there))
+    raised = here.recv() if here.poll() else ('died', code)
     held = raised is not None and raised[0] in ('OSError', 'CheckpointError')
     left = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     held = held and left == ({path.name: b'earlier'} if before else {})

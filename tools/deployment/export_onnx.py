@@ -11,15 +11,15 @@ the logits of the head, of classifiers the scores. Without a checkpoint the weig
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 import torch
 
 from mmeffvit.checkpoints import load_weights, partial_allowed
 from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
-from mmeffvit.cli.options import Parser, positive
+from mmeffvit.cli.options import Parser, output_file, positive
 from mmeffvit.deployment import check_onnx, export_onnx, exportable
 from mmeffvit.models import build_model
+from mmeffvit.utils.atomic import atomic_group
 from mmeffvit.utils.config import read_config
 from mmeffvit.utils.requirements import require
 
@@ -29,7 +29,7 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('checkpoint', nargs='?', help='.pth or .safetensors')
-    parser.add_argument('out', help='file to write, .onnx')
+    parser.add_argument('out', type=output_file, help='file to write, .onnx')
     parser.add_argument('--backbone-only', action='store_true', help="export the backbone's maps")
     parser.add_argument(
         '--shape',
@@ -48,9 +48,8 @@ def main() -> None:
     """Build, export, check."""
     args = parse_args()
     require('onnx', 'onnxscript', 'onnxruntime')
-    out = Path(args.out)
-    if out.suffix != '.onnx' or not out.parent.is_dir():
-        raise UserError(f'{out} must be a file that ends in .onnx, in a folder that exists.')
+    if args.out.suffix != '.onnx':
+        raise UserError(f'{args.out} must end in .onnx.')
     if min(args.shape) < 32:
         raise UserError(f'--shape {args.shape[0]} {args.shape[1]} must be at least 32 pixels.')
     with user_input(), partial_allowed(args.allow_partial):
@@ -67,18 +66,10 @@ def main() -> None:
         sizes = [(2, H, W), (1, H, W) if args.fixed_size else (1, H + 37, W - 11)]
         clip = [frames] if frames else []
         inputs = [torch.randn(batch, 3, *clip, *size) for batch, *size in sizes]
-        export_onnx(model, inputs[0], out, args.fixed_size)
-        difference = _check(out, model, inputs)
-    print(f'{out}: differs from PyTorch by at most {difference:.1e} at {sizes[0]} and {sizes[1]}')
-
-
-def _check(out: Path, model: torch.nn.Module, inputs: list[torch.Tensor]) -> float:
-    """Check the file, and remove it if it is wrong."""
-    try:
-        return check_onnx(out, model, inputs)
-    except ValueError:
-        out.unlink()
-        raise
+        with atomic_group(args.out) as partial:  # there is no file until it is checked
+            export_onnx(model, inputs[0], partial, args.fixed_size)
+            difference = check_onnx(partial, model, inputs)
+    print(f'{args.out}: differs from PyTorch by at most {difference:.1e} at {sizes[0]}, {sizes[1]}')
 
 
 if __name__ == '__main__':
