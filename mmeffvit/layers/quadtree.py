@@ -9,7 +9,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ..ops import crop_tokens, from_quad, map_to_tokens, pad_tokens, to_quad, tokens_to_map
-from ..ops.layout import Grid, same_sizes
+from ..ops.layout import Grid, divide_up, same_sizes
 from ..ops.numerics import accurate
 from ..ops.quadtree import KINDS, quadtree_attention
 from ..registry import MODELS
@@ -25,11 +25,13 @@ class QuadTreePyramids(NamedTuple):
     Attributes:
         queries (list[Tensor]): Per level ``(B, heads, Nq_l, D)``.
         keys (list[Tensor]): Per level ``(B, heads, Nk_l, D)``.
-        values (list[Tensor]): Per level ``(B, Nk_l, C)``, heads not yet split.
+        values (list[Tensor]): Per level ``(B, Nk_l, C)``, heads not yet split; the coarsest levels
+            may have none, see :func:`mmeffvit.ops.quadtree_attention`.
         key_masks (list[Tensor], optional): Per level a boolean ``(B or 1, Nk_l)``, False where a
             key must not be attended to; None if all are visible.
         raster_values (Tensor): The finest values in row-major order ``(B, Nk, C)``.
         padded_grid (tuple[int, int]): Grid of the finest queries.
+        topks (tuple[int, ...]): Per level the keys that a query keeps.
     """
 
     queries: list[Tensor]
@@ -38,6 +40,7 @@ class QuadTreePyramids(NamedTuple):
     key_masks: list[Tensor] | None
     raster_values: Tensor
     padded_grid: Grid
+    topks: tuple[int, ...]
 
 
 @MODELS.register_module()
@@ -64,6 +67,12 @@ class QuadTreeAttention(BaseModule):
         value_act (str): Activation of the value branch: ``'gelu'`` in the authors' classification
             code, ``'relu'`` in their detection and segmentation code, with the same parameter
             names.
+        max_coarse_grid (int, optional): Longest side of the coarsest grid, which is attended to in
+            full: larger images get more levels, so that time and memory stay linear in their size.
+            The added levels have no parameters and keep ``topks[0]`` keys per query. In kind
+            ``'A'`` they are levels like the others, with averaged values; in kind ``'B'``, where a
+            level needs weights of its own, they only choose the keys of the next one. Not in the
+            paper; by default the number of levels is fixed.
 
     Other Args:
         drop_lone_level (bool): Compatibility, kind ``'A'`` with one level: exclude the ``topks[0]``
@@ -87,6 +96,7 @@ class QuadTreeAttention(BaseModule):
         lepe: bool = True,
         value_branch: bool = True,
         value_act: str = 'gelu',
+        max_coarse_grid: int | None = None,
         drop_lone_level: bool = False,
     ) -> None:
         super().__init__()
@@ -95,6 +105,8 @@ class QuadTreeAttention(BaseModule):
             raise ValueError(f"QuadTree attention has kinds 'A' and 'B', not {kind!r}.")
         if levels < 1:
             raise ValueError(f'levels={levels} must be at least 1.')
+        if max_coarse_grid is not None and max_coarse_grid < 1:
+            raise ValueError(f'max_coarse_grid={max_coarse_grid} must be at least 1, or None.')
         if value_act not in _ACTIVATIONS:
             raise ValueError(f'value_act={value_act!r} must be one of {tuple(_ACTIVATIONS)}.')
         self.num_heads = num_heads
@@ -103,6 +115,7 @@ class QuadTreeAttention(BaseModule):
         if len(self.topks) < levels or min(self.topks) < 1:
             raise ValueError(f'topks={topks} must hold {levels} positive numbers.')
         self.kind = kind
+        self.max_coarse_grid = max_coarse_grid
         self.drop_lone_level = drop_lone_level
         # The authors' projections are 1x1 convolutions, initialised by PVT's rule for those.
         self.q, self.k, self.v = (
@@ -147,7 +160,7 @@ class QuadTreeAttention(BaseModule):
                 LePE, which exist for self-attention only.
         """
         pyramids = self.project(x, grid, context, context_grid, key_mask)
-        padded_grid = pyramids.padded_grid
+        padded_grid, halvings = pyramids.padded_grid, len(pyramids.queries) - 1
         level_weights = None
         if self.level_weight is not None:
             level_weights = accurate(self.level_weight).softmax(0)
@@ -158,14 +171,14 @@ class QuadTreeAttention(BaseModule):
             pyramids.queries,
             pyramids.keys,
             [split_heads(value, self.num_heads) for value in pyramids.values],
-            self.topks,
+            pyramids.topks,
             self.kind,
             level_weights=level_weights,
-            position=self._coarse_lepe(pyramids.values, padded_grid),
+            position=self._coarse_lepe(pyramids.values, padded_grid, halvings),
             key_masks=pyramids.key_masks,
             drop_lone_level=self.drop_lone_level,
         )
-        out = from_quad(out.to(pyramids.raster_values.dtype), padded_grid, self.levels - 1)
+        out = from_quad(out.to(pyramids.raster_values.dtype), padded_grid, halvings)
         if self.lepe is not None and level_weights is not None:
             lepe = self._convolve(self.lepe[-1], pyramids.raster_values, padded_grid)
             out = torch.addcmul(out, lepe, level_weights[-1])
@@ -200,62 +213,75 @@ class QuadTreeAttention(BaseModule):
             raise ValueError('Cross-attention needs context_grid, the (H, W) of its context.')
         elif self.lepe is not None or self.value_branches:
             raise ValueError('Cross-attention needs a layer with lepe=False, value_branch=False.')
-        halvings = self.levels - 1
+        assert context_grid is not None
+        halvings = self._halvings(grid, context_grid)
         divisor = 2**halvings
 
         q, padded_grid = pad_tokens(self.q(x), grid, divisor)
-        q_masks = self._masks(q, grid, padded_grid)
+        q_masks = self._masks(q, grid, padded_grid, halvings)
         k, padded_context_grid = pad_tokens(self.k(context), context_grid, divisor)
         v, _ = pad_tokens(self.v(context), context_grid, divisor)
-        key_masks = self._masks(k, context_grid, padded_context_grid, key_mask)
+        key_masks = self._masks(k, context_grid, padded_context_grid, halvings, key_mask)
         if key_mask is not None and key_masks is not None:
-            visible = self._raster(key_masks[-1], padded_context_grid)
+            visible = from_quad(key_masks[-1][:, None, :, None], padded_context_grid, halvings)
             k, v = k * visible, v * visible
 
         finest_queries = to_quad(q, padded_grid, halvings, self.num_heads)
         finest_keys = to_quad(k, padded_context_grid, halvings, self.num_heads)
         finest_values = to_quad(v, padded_context_grid, halvings).squeeze(1)
-        queries = self._average_pyramid(finest_queries, q_masks)
-        keys = self._average_pyramid(finest_keys, key_masks)
-        reduce_values = self._value_pyramid if self.value_branches else self._average_pyramid
-        values = reduce_values(finest_values, key_masks)
-        return QuadTreePyramids(queries, keys, values, key_masks, v, padded_grid)
+        queries = self._average_pyramid(finest_queries, halvings, q_masks)
+        keys = self._average_pyramid(finest_keys, halvings, key_masks)
+        if self.value_branches:
+            values = self._value_pyramid(finest_values, key_masks)
+        else:
+            reductions = halvings if self.kind == 'A' else self.levels - 1
+            values = self._average_pyramid(finest_values, reductions, key_masks)
+        topks = (self.topks[0],) * (halvings + 1 - self.levels) + self.topks[: self.levels]
+        return QuadTreePyramids(queries, keys, values, key_masks, v, padded_grid, topks)
 
-    def _raster(self, mask: Tensor, grid: Grid) -> Tensor:
-        """Bring the finest mask ``(B, N)`` from quad order into row-major order ``(B, N, 1)``."""
-        return from_quad(mask[:, None, :, None], grid, self.levels - 1)
+    def _halvings(self, *grids: Grid) -> int:
+        """How often grids are halved to the coarsest level."""
+        halvings = self.levels - 1
+        if self.max_coarse_grid is not None:
+            longest = max(side for grid in grids for side in grid)
+            while divide_up(longest, 2**halvings) > self.max_coarse_grid:
+                halvings += 1
+        return halvings
 
+    @staticmethod
     def _masks(
-        self, tokens: Tensor, grid: Grid, padded_grid: Grid, mask: Tensor | None = None
+        tokens: Tensor, grid: Grid, padded_grid: Grid, halvings: int, mask: Tensor | None = None
     ) -> list[Tensor] | None:
         """Visible positions per level ``(B or 1, N_l)``, coarsest first; None if all are."""
         if mask is None:
             if same_sizes(grid, padded_grid):
                 return None
             mask = tokens.new_ones(1, grid[0] * grid[1], dtype=torch.bool)
-        mask, _ = pad_tokens(mask.unsqueeze(-1), grid, 2 ** (self.levels - 1))
-        masks = [to_quad(mask, padded_grid, self.levels - 1)[:, 0, :, 0]]
-        for _ in range(self.levels - 1):
+        mask, _ = pad_tokens(mask.unsqueeze(-1), grid, 2**halvings)
+        masks = [to_quad(mask, padded_grid, halvings)[:, 0, :, 0]]
+        for _ in range(halvings):
             masks.insert(0, masks[0].unflatten(1, (-1, 4)).any(-1))
         return masks
 
-    def _average_pyramid(self, finest: Tensor, masks: list[Tensor] | None) -> list[Tensor]:
+    @staticmethod
+    def _average_pyramid(finest: Tensor, halvings: int, masks: list[Tensor] | None) -> list[Tensor]:
         """Average over visible children, level by level.
 
         Args:
             finest (Tensor): Tokens ``(..., N, D)`` in quad order.
+            halvings (int): Number of coarser levels.
             masks (list[Tensor], optional): Visible positions per level, coarsest first.
 
         Returns:
             list[Tensor]: Per level ``(..., N_l, D)``, coarsest first.
         """
         pyramid = [finest]
-        for level in range(self.levels - 1, 0, -1):
+        for i in range(halvings):
             children = pyramid[0].unflatten(-2, (-1, 4))
             if masks is None:
                 pyramid.insert(0, children.mean(-2))
                 continue
-            visible = masks[level].unflatten(1, (-1, 4)).to(finest.dtype)
+            visible = masks[-1 - i].unflatten(1, (-1, 4)).to(finest.dtype)
             share = visible / visible.sum(-1, keepdim=True).clamp(min=1)
             share = share.unsqueeze(1) if finest.ndim == 4 else share
             pyramid.insert(0, (children * share.unsqueeze(-1)).sum(-2))
@@ -264,22 +290,24 @@ class QuadTreeAttention(BaseModule):
     def _value_pyramid(self, finest: Tensor, masks: list[Tensor] | None) -> list[Tensor]:
         """Reduce values ``(B, N, C)`` by the value branches; see :meth:`_average_pyramid`."""
         pyramid = [finest]
-        for branch, level in zip(self.value_branches or (), range(self.levels - 1, 0, -1)):
-            pair = (None, None) if masks is None else (masks[level], masks[level - 1])
+        for i, branch in enumerate(self.value_branches or ()):
+            pair = (None, None) if masks is None else (masks[-1 - i], masks[-2 - i])
             pyramid.insert(0, branch(pyramid[0], *pair))
         return pyramid
 
-    def _coarse_lepe(self, values: list[Tensor], grid: Grid) -> list[Tensor | None] | None:
+    def _coarse_lepe(
+        self, values: list[Tensor], grid: Grid, halvings: int
+    ) -> list[Tensor | None] | None:
         """LePE ``(B, heads, N_l, D)`` of all levels but the finest, for which it is None."""
         if self.lepe is None:
             return None
         messages = []
         for level in range(self.levels - 1):
-            side = 2 ** (self.levels - 1 - level)
-            level_grid = (grid[0] // side, grid[1] // side)
-            raster = from_quad(values[level].unsqueeze(1), level_grid, level)
+            finer = self.levels - 1 - level
+            level_grid = (grid[0] >> finer, grid[1] >> finer)
+            raster = from_quad(values[level].unsqueeze(1), level_grid, halvings - finer)
             message = self._convolve(self.lepe[level], raster, level_grid)
-            messages.append(to_quad(message, level_grid, level, self.num_heads))
+            messages.append(to_quad(message, level_grid, halvings - finer, self.num_heads))
         return [*messages, None]
 
     @staticmethod

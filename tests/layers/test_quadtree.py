@@ -4,8 +4,10 @@ import itertools
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmeffvit.layers import QuadTreeAttention
+from mmeffvit.ops import use_backend
 
 
 def _layer(**options) -> QuadTreeAttention:
@@ -26,6 +28,47 @@ def test_any_grid(kind, levels, grid):
     out.square().sum().backward()
     assert x.grad.isfinite().all()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+
+
+@pytest.mark.parametrize('kind, levels', list(itertools.product('AB', (1, 3))))
+@pytest.mark.parametrize('grid', [(8, 16), (13, 9), (1, 5)])
+def test_more_levels_as_the_grid_grows(kind, levels, grid):
+    layer, x = _layer(kind=kind, levels=levels, max_coarse_grid=2), _tokens(grid).requires_grad_()
+    queries = layer.project(x, grid).queries
+    assert queries[0].shape[2] <= 4 and len(queries) >= levels
+    layer(x, grid).square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in layer.parameters())
+    # The result of an image does not depend on its padding, nor on the others of the batch.
+    everything = torch.ones(2, grid[0] * grid[1], dtype=torch.bool)
+    torch.testing.assert_close(layer(x, grid), layer(x, grid, key_mask=everything))
+    torch.testing.assert_close(layer(x, grid)[1:], layer(x[1:], grid))
+
+
+@pytest.mark.parametrize('levels', [1, 2, 3])
+def test_added_levels_that_keep_every_key_change_nothing(levels):
+    options = dict(levels=levels, topks=10**6)
+    published, more = _layer(**options), _layer(**options, max_coarse_grid=2)
+    x = _tokens((13, 18))
+    assert len(more.project(x, (13, 18)).queries) == 5
+    torch.testing.assert_close(more(x, (13, 18)), published(x, (13, 18)))
+
+
+def test_grids_that_fit_get_no_more_levels():
+    published, more = _layer(), _layer(max_coarse_grid=4)
+    x = _tokens((16, 15))
+    assert torch.equal(more(x, (16, 15)), published(x, (16, 15)))
+
+
+def test_multiply_adds_grow_with_the_image_alone():
+    def count(layer, side):
+        with FlopCounterMode(display=False) as counter, use_backend('reference'):
+            layer(_tokens((side, side), batch=1), (side, side))
+        return counter.get_total_flops()
+
+    published, more = _layer(), _layer(max_coarse_grid=4)
+    assert count(more, 128) < 4.05 * count(more, 64)
+    assert count(published, 128) > 5 * count(published, 64)
 
 
 @pytest.mark.parametrize('value_act', ['gelu', 'relu'])
@@ -90,6 +133,7 @@ def test_topk_beyond_the_grid():
         (dict(topks=(8,), levels=2), '2 positive numbers'),
         (dict(value_act='tanh'), 'gelu'),
         (dict(num_heads=3), 'not divisible'),
+        (dict(max_coarse_grid=0), 'max_coarse_grid=0'),
     ],
 )
 def test_bad_options(options, message):

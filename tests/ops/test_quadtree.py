@@ -173,8 +173,12 @@ def test_bad_arguments():
     weight = torch.zeros(2)
     with pytest.raises(ValueError, match="kinds 'A' and 'B', not 'C'"):
         quadtree_attention(q, q, q, [1, 1], 'C', level_weights=weight.softmax(0))
-    with pytest.raises(ValueError, match='1 value levels'):
-        quadtree_attention(q, q, q[:1], [1, 1], level_weights=weight.softmax(0))
+    with pytest.raises(ValueError, match='1 value levels do not fit 2'):
+        quadtree_attention(q, q, q[:1], [1, 1], 'A')
+    with pytest.raises(ValueError, match='0 value levels do not fit 2'):
+        quadtree_attention(q, q, [], [1, 1], level_weights=weight[:0])
+    with pytest.raises(ValueError, match='2 query and 1 key levels'):
+        quadtree_attention(q, q[:1], q, [1, 1], level_weights=weight.softmax(0))
     with pytest.raises(ValueError, match='2 positive numbers'):
         quadtree_attention(q, q, q, [1], level_weights=weight.softmax(0))
     with pytest.raises(ValueError, match='four times'):

@@ -23,7 +23,7 @@ def explain_quadtree(
 ) -> list[AttentionMap]:
     """Per level the keys that the point keeps; on the finest level all that it attends to."""
     pyramids = layer.project(x[:1], grid)
-    padded_grid, halvings = pyramids.padded_grid, layer.levels - 1
+    padded_grid, halvings = pyramids.padded_grid, len(pyramids.queries) - 1
     row, column = query.cell(grid)
     cells = torch.arange(padded_grid[0] * padded_grid[1], device=x.device).view(1, -1, 1)
     cells = to_quad(cells, padded_grid, halvings).flatten()
@@ -31,7 +31,7 @@ def explain_quadtree(
     # Queries of the point's branch of the tree only.
     root = node >> 2 * halvings
     branch = [q[:, :, root << 2 * i : root + 1 << 2 * i] for i, q in enumerate(pyramids.queries)]
-    kept = select_keys(branch, pyramids.keys, layer.topks, layer.kind, pyramids.key_masks)
+    kept = select_keys(branch, pyramids.keys, pyramids.topks, layer.kind, pyramids.key_masks)
     maps = []
     for level, (nodes, scores) in enumerate(kept):
         side = 2 ** (halvings - level)
@@ -42,7 +42,7 @@ def explain_quadtree(
         level_grid = (padded_grid[0] // side, padded_grid[1] // side)
         weights = from_quad(weights, level_grid, level).view(level_grid)
         seen = tuple(divide_up(length, side) for length in grid)
-        title = f'level {level + 1} of {layer.levels}: {nodes.shape[1]} keys per head'
+        title = f'level {level + 1} of {halvings + 1}: {nodes.shape[1]} keys per head'
         box = cell_box((row // side, column // side), seen)
         maps.append(AttentionMap(title, weights[: seen[0], : seen[1]], box))
     return maps

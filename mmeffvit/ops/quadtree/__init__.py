@@ -49,15 +49,17 @@ def quadtree_attention(
         queries (Sequence[Tensor]): ``L`` tensors ``(B, heads, Nq_l, D)``, coarsest first, each
             level four times the one before, in quad order.
         keys (Sequence[Tensor]): ``L`` tensors ``(B, heads, Nk_l, D)``.
-        values (Sequence[Tensor]): ``L`` tensors ``(B, heads, Nk_l, D)``.
+        values (Sequence[Tensor]): ``L`` tensors ``(B, heads, Nk_l, D)``, or fewer for the finest
+            levels: the coarser ones then only choose keys for the next level, and the messages
+            begin with the first that has values.
         topks (Sequence[int]): Keys kept per query and level, coarsest first; only the first
             ``L - 1`` matter. Clamped to the number of candidates.
         kind (str): ``'A'`` multiplies scores along the tree and counts a region once, ``'B'``
             normalises every level and mixes levels.
-        level_weights (Tensor, optional): ``(L,)``, the weights of the levels in the sum of kind
+        level_weights (Tensor, optional): The weights of the levels with values in the sum of kind
             ``'B'``; in the paper a softmax.
-        position (Sequence[Tensor], optional): Per level a message ``(B, heads, Nq_l, D)`` added
-            to the attention's own (LePE), or None.
+        position (Sequence[Tensor], optional): Per level with values a message
+            ``(B, heads, Nq_l, D)`` added to the attention's own (LePE), or None.
         key_masks (Sequence[Tensor], optional): Per level a boolean ``(B or 1, Nk_l)``, False
             where a key must not be seen; a parent is seen if any of its children is.
         drop_lone_level (bool): Kind ``'A'`` with one level: drop the selected keys from the
@@ -73,6 +75,7 @@ def quadtree_attention(
     Source: sections 3.1 and 3.2 of the paper; details from the authors' code.
     """
     num_levels = len(queries)
+    choosing = num_levels - len(values)
     _check_arguments(queries, keys, values, topks, kind, level_weights)
     mix = accurate(level_weights) if kind == 'B' and level_weights is not None else None
     B, num_heads, _, D = queries[0].shape
@@ -81,7 +84,9 @@ def quadtree_attention(
     out = index = score = None
     with without_autocast(queries[0]):
         for level in range(num_levels):
-            q, k, v = (x[level].flatten(0, 1) for x in (queries, keys, values))
+            chooses = level < choosing
+            value = keys[level] if chooses else values[level - choosing]
+            q, k, v = (x.flatten(0, 1) for x in (queries[level], keys[level], value))
             mask = None if key_masks is None else mask_per_head(key_masks[level], B, num_heads)
             last = level == num_levels - 1
             topk = 0 if last else topks[level]
@@ -95,11 +100,13 @@ def quadtree_attention(
                 message, index, score = quadtree_fine(
                     q, k, v, index, parents, mask, scale=scale, topk=topk, backend=backend
                 )
+            if chooses:
+                continue
             message = message.unflatten(0, (B, num_heads))
-            local = None if position is None else position[level]
+            local = None if position is None else position[level - choosing]
             if local is not None:
                 message = message + local
-            out = _merge(out, message, None if mix is None else mix[level])
+            out = _merge(out, message, None if mix is None else mix[level - choosing])
     assert out is not None
     return out
 
@@ -188,10 +195,14 @@ def _check_arguments(
     num_levels = len(queries)
     if kind not in KINDS:
         raise ValueError(f"QuadTree attention has kinds 'A' and 'B', not {kind!r}.")
-    if not len(keys) == len(values) == num_levels:
+    if len(keys) != num_levels:
         raise ValueError(
-            f'The pyramids have {num_levels} query, {len(keys)} key and {len(values)} value '
-            'levels; give as many of each.'
+            f'The pyramids have {num_levels} query and {len(keys)} key levels; give as many.'
+        )
+    if not 1 <= len(values) <= num_levels or (kind == 'A' and len(values) < num_levels):
+        raise ValueError(
+            f'{len(values)} value levels do not fit {num_levels} levels of keys; give as many, or '
+            "in kind 'B' at least one."
         )
     if len(topks) < num_levels or min(topks[:num_levels]) < 1:
         raise ValueError(f'topks={tuple(topks)} must hold {num_levels} positive numbers.')
@@ -199,9 +210,9 @@ def _check_arguments(
         lengths = [x.shape[2] for x in pyramid]
         if any(fine != 4 * coarse for coarse, fine in pairwise(lengths)):
             raise ValueError(f'Each level must be four times the coarser one, got {lengths}.')
-    if kind == 'B' and (level_weights is None or level_weights.shape != (num_levels,)):
+    if kind == 'B' and (level_weights is None or level_weights.shape != (len(values),)):
         shape = None if level_weights is None else tuple(level_weights.shape)
-        raise ValueError(f"Kind 'B' needs level_weights of shape ({num_levels},), got {shape}.")
+        raise ValueError(f"Kind 'B' needs level_weights of shape ({len(values)},), got {shape}.")
 
 
 def _merge(coarser: Tensor | None, message: Tensor, weight: Tensor | None) -> Tensor:

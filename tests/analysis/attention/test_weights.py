@@ -158,14 +158,24 @@ def test_taps_of_a_learned_bank(separate_banks):
 
 
 @pytest.mark.parametrize('point', POINTS)
+@pytest.mark.parametrize('grows', [False, True])
 @pytest.mark.parametrize(('kind', 'levels'), [('A', 3), ('B', 1), ('B', 3)])
-def test_levels_of_a_quadtree_that_keeps_every_key(kind, levels, point):
+def test_levels_of_a_quadtree_that_keeps_every_key(kind, levels, point, grows):
     torch.manual_seed(0)
     layer = QuadTreeAttention(
-        C, 1, levels=levels, topks=96, kind=kind, lepe=False, value_branch=False
+        C,
+        1,
+        levels=levels,
+        topks=96,
+        kind=kind,
+        lepe=False,
+        value_branch=False,
+        max_coarse_grid=1 if grows else None,
     )
     layer, x = prepare(layer), tokens()
     maps = explain(layer, x, GRID, query=AttentionQuery(SIZE, point))
+    assert len(maps) == (5 if grows else levels)
+    maps = maps[-levels:]
     values = layer.v(x).unflatten(1, GRID).permute(0, 3, 1, 2)
     found = []
     for level, attention in enumerate(maps):
