@@ -1,4 +1,8 @@
-_base_ = ['_base_/datasets/shapes_segmentation.py', 'mmseg::_base_/default_runtime.py']
+_base_ = [
+    '_base_/datasets/shapes_segmentation.py',
+    '_base_/schedules/shapes_segmentation_adamw.py',
+    'mmseg::_base_/default_runtime.py',
+]
 
 # From scratch on crops of 128 pixels: mIoU 0.32 after these few steps, for plain patches learn
 # slowly. tools/analysis_tools/elastic_eval.py then evaluates the one checkpoint at several numbers
@@ -43,25 +47,3 @@ model = dict(
 custom_hooks = [
     dict(type='mmeffvit.CompressedSizeHook', sizes=[(2, 2), (4, 4), (6, 6), (8, 8)]),
 ]
-
-max_iters = 1200
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=400)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-    clip_grad=dict(max_norm=1.0),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=max_iters, eta_min=1e-5),
-]
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=400, max_keep_ckpts=1),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-)

@@ -1,7 +1,6 @@
 _base_ = 'maskrcnn_dualtoken_s_3x_coco.py'
 
-# The authors' recipe. Their detection code makes 512 global tokens unless told otherwise, but the
-# multiply-adds that they publish are those of the classifiers' 8, which start it exactly.
+# The authors' recipe; see maskrcnn_lightvit_t_coco.py.
 model = dict(
     backbone=dict(
         _delete_=True,

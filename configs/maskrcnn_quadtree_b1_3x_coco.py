@@ -5,17 +5,13 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# Start from the authors' release for dense models, https://github.com/Tangshitao/
-# QuadTreeAttention/releases/download/QuadTreeAttention/b1.pth (b0 to b4): convert it, then
-# --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
-# Its value branches have ReLUs, those of the released classifiers GELUs.
+# Start as in maskrcnn_quadtree_b1_coco.py.
 model = dict(
     backbone=dict(
         _delete_=True,
         type='mmeffvit.QuadTreeTransformer',
         arch='b1',
-        topks=32,
-        value_act='relu',
+        attention=dict(topks=32, value_act='relu'),
         drop_path_rate=0.1,
     ),
 )

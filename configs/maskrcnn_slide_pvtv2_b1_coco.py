@@ -1,13 +1,3 @@
-_base_ = [
-    '_base_/models/maskrcnn_pyramid.py',
-    'mmdet::_base_/datasets/coco_instance.py',
-    '_base_/schedules/coco_1x_adamw.py',
-    'mmdet::_base_/default_runtime.py',
-]
+_base_ = 'maskrcnn_slide_pvt_t_coco.py'
 
-# Start from ImageNet weights, the authors' are not published: convert a baseline's, then
-# --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
-model = dict(
-    backbone=dict(_delete_=True, type='mmeffvit.SlidePVTv2', arch='b1', drop_path_rate=0.1),
-)
-optim_wrapper = dict(optimizer=dict(lr=2e-4))
+model = dict(backbone=dict(type='mmeffvit.SlidePVTv2', arch='b1'))

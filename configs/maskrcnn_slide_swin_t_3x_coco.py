@@ -5,8 +5,7 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# Start from ImageNet weights, the authors' are not published: convert a baseline's, then
-# --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
+# Start as in maskrcnn_slide_pvt_t_coco.py.
 model = dict(
     backbone=dict(_delete_=True, type='mmeffvit.SlideSwin', arch='tiny', drop_path_rate=0.2),
     neck=dict(in_channels=[96, 192, 384, 768]),

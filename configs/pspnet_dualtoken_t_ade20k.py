@@ -1,12 +1,17 @@
-_base_ = [
-    '_base_/models/pspnet_three_stage.py',
-    '_base_/datasets/ade20k.py',
-    '_base_/schedules/ade20k_160k_adamw.py',
-    'mmseg::_base_/default_runtime.py',
-]
+_base_ = 'deeplabv3_dualtoken_t_ade20k.py'
 
-# The authors' segmentation recipe is not public; this is the field's for light transformers.
-model = dict(backbone=dict(drop_path_rate=0.1, norm_eval=True))
-optim_wrapper = dict(
-    paramwise_cfg=dict(norm_decay_mult=0.0, custom_keys=dict(global_token=dict(decay_mult=0.0)))
+model = dict(
+    decode_head=dict(
+        _delete_=True,
+        type='PSPHead',
+        in_channels=192,
+        in_index=-1,
+        channels=512,
+        pool_scales=(1, 2, 3, 6),
+        dropout_ratio=0.1,
+        num_classes=150,
+        norm_cfg=dict(type='SyncBN', requires_grad=True),
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0),
+    )
 )

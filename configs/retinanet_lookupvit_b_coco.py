@@ -5,9 +5,7 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# The paper has no detection: the lookup tokens of the last block are the map. Row norms because
-# images vary in size: see demo/size_robustness.py. A start from weights of the
-# published form wants reuse_norm='none'.
+# As maskrcnn_lookupvit_b_coco.py.
 model = dict(
     backbone=dict(
         _delete_=True,

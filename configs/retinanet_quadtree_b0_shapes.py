@@ -1,6 +1,7 @@
 _base_ = [
     '_base_/models/retinanet_small.py',
     '_base_/datasets/shapes_detection.py',
+    '_base_/schedules/shapes_adamw.py',
     'mmdet::_base_/default_runtime.py',
 ]
 
@@ -13,14 +14,6 @@ model = dict(
 
 max_epochs = 8
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=max_epochs, val_interval=2)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-    clip_grad=dict(max_norm=1.0),
-)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(

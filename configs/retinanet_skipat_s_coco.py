@@ -5,7 +5,7 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# The paper has no detection. The released weights have seen images in [-1, 1].
+# As maskrcnn_skipat_s_coco.py.
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
     backbone=dict(type='mmeffvit.SkipAtViT', arch='small', drop_path_rate=0.1),

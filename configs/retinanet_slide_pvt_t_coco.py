@@ -5,8 +5,7 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# Start from ImageNet weights, the authors' are not published: convert a baseline's, then
-# --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
+# Start as in maskrcnn_slide_pvt_t_coco.py.
 model = dict(
     backbone=dict(_delete_=True, type='mmeffvit.SlidePVT', arch='tiny', drop_path_rate=0.1),
 )

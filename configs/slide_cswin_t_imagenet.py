@@ -1,18 +1,7 @@
-_base_ = [
-    '_base_/models/classifier.py',
-    'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py',
-    '_base_/schedules/imagenet_300e_flatten.py',
-    'mmpretrain::_base_/default_runtime.py',
-]
+_base_ = 'slide_pvt_t_imagenet.py'
 
-# The authors' recipe is not published; this is their laboratory's for the same host. The batch is
-# ours.
-model = dict(
-    backbone=dict(
-        _delete_=True, type='mmeffvit.SlideCSwin', arch='tiny', drop_path_rate=0.2, out_indices=-1
-    ),
-)
-train_dataloader = dict(batch_size=128)
+# As for the other hosts, with a longer warm-up and a moving average. The batch is ours.
+model = dict(backbone=dict(type='mmeffvit.SlideCSwin', drop_path_rate=0.2))
 param_scheduler = [
     dict(type='LinearLR', start_factor=2e-3, by_epoch=True, end=20, convert_to_iter_based=True),
     dict(

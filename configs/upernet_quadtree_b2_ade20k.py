@@ -6,7 +6,7 @@ _base_ = [
 ]
 
 # The authors have no UperNet; this is the Swin family's recipe. Start as in
-# semanticfpn_quadtree_b1_ade20k.py.
+# maskrcnn_quadtree_b1_coco.py.
 model = dict(
     backbone=dict(
         _delete_=True,

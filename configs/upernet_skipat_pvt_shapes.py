@@ -1,6 +1,7 @@
 _base_ = [
     '_base_/models/upernet_pyramid.py',
     '_base_/datasets/shapes_segmentation.py',
+    '_base_/schedules/shapes_segmentation_adamw.py',
     'mmseg::_base_/default_runtime.py',
 ]
 
@@ -41,24 +42,5 @@ model = dict(
     auxiliary_head=None,
 )
 
-max_iters = 2400
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=800)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
-    clip_grad=dict(max_norm=1.0),
-)
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=max_iters, eta_min=1e-5),
-]
-default_hooks = dict(
-    timer=dict(type='IterTimerHook'),
-    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
-    param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=800, max_keep_ckpts=1),
-    sampler_seed=dict(type='DistSamplerSeedHook'),
-)
+train_cfg = dict(max_iters=2400, val_interval=800)
+default_hooks = dict(checkpoint=dict(interval=800))

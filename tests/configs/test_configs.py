@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ CONFIGS = [
     if '_deprecation_' not in path.read_text()
 ]
 OLD_NAMES = sorted(Path(__file__).parents[2].glob('configs/*former-skipat*.py'))
+#: How a backbone warns of options as version 0.1 took them.
+OLD_OPTIONS = '.* (are options of the attention layer|are deprecated|is deprecated)'
 #: One config per framework runs by default, the rest behind the marker.
 FAST = {
     'retinanet_quadtree_b0_coco',
@@ -62,7 +65,9 @@ def _build_train_predict(config: Config) -> None:
         config.model.train_cfg.rpn_proposal.max_per_img = NUM_PROPOSALS
         config.model.test_cfg.rpn.max_per_img = NUM_PROPOSALS
     torch.manual_seed(0)
-    model = revert_sync_batchnorm(MODELS.build(config.model))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('error', message=OLD_OPTIONS, category=DeprecationWarning)
+        model = revert_sync_batchnorm(MODELS.build(config.model))
     make_batch = BATCHES[config.default_scope]
 
     model.train()
