@@ -10,31 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from mmengine.registry import (
-    DATA_SAMPLERS,
-    LOG_PROCESSORS,
-    LOOPS,
-    OPTIM_WRAPPERS,
-    OPTIMIZERS,
-    PARAM_SCHEDULERS,
-    VISBACKENDS,
-    Registry,
-)
-from mmengine.registry import DATASETS as _DATASETS
-from mmengine.registry import HOOKS as _HOOKS
-from mmengine.registry import METRICS as _METRICS
-from mmengine.registry import MODELS as _MODELS
-from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
-from mmengine.registry import STRATEGIES as _STRATEGIES
-from mmengine.registry import TRANSFORMS as _TRANSFORMS
-from mmengine.registry import VISUALIZERS as _VISUALIZERS
+from mmengine import registry as roots
+from mmengine.registry import Registry
 
 if TYPE_CHECKING:
     from torch import nn
 
 MODELS = Registry(
     'model',
-    parent=_MODELS,
+    parent=roots.MODELS,
     scope='mmeffvit',
     locations=[
         'mmeffvit.layers',
@@ -47,48 +31,48 @@ MODELS = Registry(
 )
 DATASETS = Registry(
     'dataset',
-    parent=_DATASETS,
+    parent=roots.DATASETS,
     scope='mmeffvit',
     locations=['mmeffvit.denoising', 'mmeffvit.matching'],
 )
 TRANSFORMS = Registry(
     'transform',
-    parent=_TRANSFORMS,
+    parent=roots.TRANSFORMS,
     scope='mmeffvit',
     locations=['mmeffvit.denoising', 'mmeffvit.matching'],
 )
 METRICS = Registry(
     'metric',
-    parent=_METRICS,
+    parent=roots.METRICS,
     scope='mmeffvit',
     locations=['mmeffvit.denoising', 'mmeffvit.matching'],
 )
 VISUALIZERS = Registry(
     'visualizer',
-    parent=_VISUALIZERS,
+    parent=roots.VISUALIZERS,
     scope='mmeffvit',
     locations=['mmeffvit.denoising', 'mmeffvit.matching'],
 )
-HOOKS = Registry('hook', parent=_HOOKS, scope='mmeffvit', locations=['mmeffvit.engine'])
+HOOKS = Registry('hook', parent=roots.HOOKS, scope='mmeffvit', locations=['mmeffvit.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor',
-    parent=_OPTIM_WRAPPER_CONSTRUCTORS,
+    parent=roots.OPTIM_WRAPPER_CONSTRUCTORS,
     scope='mmeffvit',
     locations=['mmeffvit.engine'],
 )
 STRATEGIES = Registry(
-    'strategy', parent=_STRATEGIES, scope='mmeffvit', locations=['mmeffvit.engine']
+    'strategy', parent=roots.STRATEGIES, scope='mmeffvit', locations=['mmeffvit.engine']
 )
 
 # These hold nothing of ours, but without child registries each warns once per run of a denoiser.
 for _root in (
-    DATA_SAMPLERS,
-    LOG_PROCESSORS,
-    LOOPS,
-    OPTIM_WRAPPERS,
-    OPTIMIZERS,
-    PARAM_SCHEDULERS,
-    VISBACKENDS,
+    roots.DATA_SAMPLERS,
+    roots.LOG_PROCESSORS,
+    roots.LOOPS,
+    roots.OPTIM_WRAPPERS,
+    roots.OPTIMIZERS,
+    roots.PARAM_SCHEDULERS,
+    roots.VISBACKENDS,
 ):
     Registry(_root.name, parent=_root, scope='mmeffvit', locations=['mmeffvit.engine'])
 

@@ -6,11 +6,9 @@ once) over the measured bandwidth, and the multiply-adds that must be done over 
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,7 +16,7 @@ from torch import Tensor
 from benchmarks import harness
 from benchmarks.baselines import quadtree as quadtree_baselines
 from benchmarks.baselines import slide as slide_baselines
-from benchmarks.gpu.records import Recorder
+from benchmarks.gpu.records import Recorder, part_parser
 from mmeffvit.ops import quadtree_fine, slide_attention
 
 DTYPES = {'bfloat16': torch.bfloat16, 'float32': torch.float32}
@@ -33,12 +31,7 @@ QUICK_FINE, QUICK_SLIDE = ((2, 16, 16, 2, 0),), ((1, 1, 16, 3, 3),)
 
 def main() -> None:
     """Measure ceilings and operators, in the order of their importance."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--device', default='cuda')
-    parser.add_argument('--log', type=Path, required=True)
-    parser.add_argument('--seconds', type=float, required=True)
-    parser.add_argument('--quick', action='store_true')
-    args = parser.parse_args()
+    args = part_parser(__doc__).parse_args()
     end = time.monotonic() + args.seconds
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(0)

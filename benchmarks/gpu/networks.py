@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks import models
-from benchmarks.gpu.records import Recorder
+from benchmarks.gpu.records import Recorder, part_parser
 
 #: Models that are timed in turn, so that their ratios are of one run; the most wanted first.
 GROUPS = (
@@ -29,11 +29,7 @@ GROUP_SECONDS = 8
 
 def parse_args(description: str) -> argparse.Namespace:
     """Parse the options of a part."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('--device', default='cuda')
-    parser.add_argument('--log', type=Path, required=True, help='append findings to this file')
-    parser.add_argument('--seconds', type=float, required=True, help='start nothing after this')
-    parser.add_argument('--quick', action='store_true', help='tiny problems, to try the script')
+    parser = part_parser(description)
     parser.add_argument('--group', type=int, help='measure this group only')
     parser.add_argument('--measure', choices=models.MEASURES)
     parser.add_argument('--meeting', type=Path, help='folder in which processes meet')

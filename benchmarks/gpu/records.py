@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -40,3 +41,13 @@ def read(path: Path) -> list[dict]:
         except json.JSONDecodeError:
             continue
     return found
+
+
+def part_parser(description: str | None) -> argparse.ArgumentParser:
+    """Make the parser of the options that every part takes."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('--device', default='cuda')
+    parser.add_argument('--log', type=Path, required=True, help='append findings to this file')
+    parser.add_argument('--seconds', type=float, required=True, help='start nothing after this')
+    parser.add_argument('--quick', action='store_true', help='tiny problems, to try the script')
+    return parser

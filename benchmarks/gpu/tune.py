@@ -6,7 +6,6 @@ the launch functions of the packages' kernels. Run by ``benchmarks/gpu_check.sh 
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import multiprocessing
 import os
@@ -20,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.gpu.records import Recorder, read
+from benchmarks.gpu.records import Recorder, part_parser, read
 from mmeffvit.ops.dispatch import triton_interpreted
 from mmeffvit.ops.quadtree import reference as quadtree_reference
 from mmeffvit.ops.quadtree import triton as quadtree
@@ -281,12 +280,7 @@ def check_share(first: int, step: int, device: str, quick: bool, log: Path) -> N
 
 def main() -> None:
     """Check in processes, then time what passed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--device', default='cuda')
-    parser.add_argument('--log', type=Path, required=True)
-    parser.add_argument('--seconds', type=float, required=True)
-    parser.add_argument('--quick', action='store_true')
-    args = parser.parse_args()
+    args = part_parser(__doc__).parse_args()
     start = time.monotonic()
     recorder = Recorder(args.log)
     chosen = jobs(args.quick)

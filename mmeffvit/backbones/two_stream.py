@@ -24,8 +24,8 @@ class TwoStreamTransformer(Backbone):
 
     Args:
         blocks (Sequence[Sequence[nn.Module]]): Per stage, blocks of the contract
-            ``block(x, g, grid) -> (x, g)`` with image tokens ``x`` of ``(B, H*W, C)`` and global
-            tokens ``g`` of ``(B, T, C)`` or None.
+            ``block(x, x_global, grid) -> (x, x_global)`` with image tokens ``x`` of
+            ``(B, H*W, C)`` and global tokens ``x_global`` of ``(B, T, C)`` or None.
         embed_dims (Sequence[int]): Width of each stage.
         num_tokens (int): Number T of global tokens; 0 for none.
         in_channels (int): Channels of the image.
@@ -115,19 +115,21 @@ class TwoStreamTransformer(Backbone):
             channels-last in memory, for ``out_indices``; or tokens, see ``out_type``.
         """
         x, grid = self.stem(x)
-        g = None if self.global_token is None else self.global_token.expand(x.shape[0], -1, -1)
+        x_global = (
+            None if self.global_token is None else self.global_token.expand(x.shape[0], -1, -1)
+        )
         outs = []
         for i, stage in enumerate(self.stages):
-            x, g, grid = stage(x, g, grid)
+            x, x_global, grid = stage(x, x_global, grid)
             if i in self.out_indices:
-                outs.append(self._output(i, x, g, grid))
+                outs.append(self._output(i, x, x_global, grid))
         return tuple(outs)
 
-    def _output(self, i: int, x: Tensor, g: Tensor | None, grid: Grid) -> Tensor:
+    def _output(self, i: int, x: Tensor, x_global: Tensor | None, grid: Grid) -> Tensor:
         norm = getattr(self, self._norm_names[i])
         if self.out_type == 'featmap':
             return tokens_to_map(norm(x), grid)
-        return norm(x if g is None else torch.cat([g, x], dim=1))
+        return norm(x if x_global is None else torch.cat([x_global, x], dim=1))
 
     def stem_modules(self) -> Sequence[nn.Module | nn.Parameter]:
         """Return the stem and the learned global tokens."""
@@ -147,8 +149,8 @@ class TwoStreamStage(nn.Module):
     """Stage of :class:`TwoStreamTransformer`: patch merging, then blocks.
 
     Args:
-        blocks (Sequence[nn.Module]): ``block(x, g, grid) -> (x, g)``.
-        merge (nn.Module, optional): ``merge(x, g, grid) -> (x, g, grid)``.
+        blocks (Sequence[nn.Module]): ``block(x, x_global, grid) -> (x, x_global)``.
+        merge (nn.Module, optional): ``merge(x, x_global, grid) -> (x, x_global, grid)``.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], merge: nn.Module | None = None) -> None:
@@ -157,20 +159,20 @@ class TwoStreamStage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
 
     def forward(
-        self, x: Tensor, g: Tensor | None, grid: Grid
+        self, x: Tensor, x_global: Tensor | None, grid: Grid
     ) -> tuple[Tensor, Tensor | None, Grid]:
         """Apply the stage.
 
         Args:
             x (Tensor): Image tokens ``(B, H*W, C)``.
-            g (Tensor, optional): Global tokens ``(B, T, C)``.
+            x_global (Tensor, optional): Global tokens ``(B, T, C)``.
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
             tuple: Image tokens ``(B, H'*W', C')``, global tokens ``(B, T, C')`` and the grid.
         """
         if self.merge is not None:
-            x, g, grid = self.merge(x, g, grid)
+            x, x_global, grid = self.merge(x, x_global, grid)
         for block in self.blocks:
-            x, g = block(x, g, grid)
-        return x, g, grid
+            x, x_global = block(x, x_global, grid)
+        return x, x_global, grid

@@ -10,80 +10,14 @@ from torch import Tensor, nn
 from ..ops import interpolate_tokens, map_to_tokens, tokens_to_map
 from ..ops.layout import Grid
 from .attention import attend, check_heads
-from .block import DropPath, Mlp, RecomputingBlock
+from .block import Mlp
 from .init import init_linear
-from .lightvit import BiDimMlp
+from .lightvit import LightViTBlock
 from .window import WindowAttention
 
 LOCAL_BRANCHES = ('conv', 'window')
 TOKEN_MLPS = ('mix', 'mlp', None)
 TOKEN_KINDS = ('position_aware', 'normal', 'combined')
-
-
-class DualTokenBlock(RecomputingBlock):
-    """Transformer block of image and global tokens: dual-token attention, then the gated MLP.
-
-    Only the image tokens pass the MLP.
-
-    Args:
-        embed_dims (int): Width C of image and global tokens.
-        num_heads (int): Number of heads.
-        mlp_ratio (float): Hidden width of the MLP over C.
-        drop_path (float): Drop rate of both residual branches; the attention's branch is dropped
-            for image and global tokens of a sample jointly.
-        norm_eps (float): Epsilon of the block's norms.
-        with_cp (bool | str): What to recompute in backward: True or ``'all'`` the block, ``'mlp'``
-            the second branch.
-        **attention: Options of :class:`DualTokenAttention`.
-
-    Raises:
-        ValueError: If ``with_cp`` is not one of these values.
-    """
-
-    def __init__(
-        self,
-        embed_dims: int,
-        num_heads: int,
-        mlp_ratio: float = 4.0,
-        drop_path: float = 0.0,
-        norm_eps: float = 1e-6,
-        with_cp: bool | str = False,
-        **attention,
-    ) -> None:
-        super().__init__(with_cp)
-        self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps)
-        self.attn = DualTokenAttention(embed_dims, num_heads, **attention)
-        if self.attn.tokens is not None:
-            self.token_norm = nn.LayerNorm(embed_dims, eps=norm_eps)
-        self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
-        self.mlp = BiDimMlp(embed_dims, round(embed_dims * mlp_ratio))
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor | None]:
-        """Apply the block.
-
-        Args:
-            x (Tensor): Image tokens ``(B, H*W, C)``.
-            g (Tensor, optional): Global tokens ``(B, T, C)``; None in a model without them.
-            grid (tuple[int, int]): ``(H, W)``.
-
-        Returns:
-            tuple: Image and global tokens, of the same shapes.
-        """
-        return self.recompute('all', self._run, x, g, grid)
-
-    def _run(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor | None]:
-        if g is None:
-            attended, _ = self.attn(self.norm1(x), None, grid)
-            x = x + self.drop_path(attended)
-        else:
-            attended, update = self.attn(self.norm1(x), self.token_norm(g), grid)
-            attended, update = self.drop_path.drop_jointly(attended, update)
-            x, g = x + attended, g + update
-        return self.recompute('mlp', self._feed_forward, x, grid), g
-
-    def _feed_forward(self, x: Tensor, grid: Grid) -> Tensor:
-        return x + self.drop_path(self.mlp(self.norm2(x), grid))
 
 
 class DualTokenAttention(BaseModule):
@@ -174,19 +108,19 @@ class DualTokenAttention(BaseModule):
         self.kv = init_linear(nn.Linear(embed_dims, 2 * embed_dims))
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
 
-    def forward(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, x_global: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
         """Aggregate the image into the global tokens and broadcast these to the image.
 
         Args:
             x (Tensor): Normed image tokens ``(B, H*W, C)``.
-            g (Tensor, optional): Normed global tokens ``(B, T, C)``.
+            x_global (Tensor, optional): Normed global tokens ``(B, T, C)``.
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
             tuple: Residuals of the image tokens ``(B, H*W, C)`` and of the global tokens
             ``(B, T, C)``.
         """
-        local_tokens, update = self.aggregate(x, g, grid)
+        local_tokens, update = self.aggregate(x, x_global, grid)
         broadcast = attend(*self.project(x, update), self.num_heads)
         return self.proj(local_tokens + broadcast), update
 
@@ -204,12 +138,12 @@ class DualTokenAttention(BaseModule):
         k, v = self.kv(update).chunk(2, dim=-1)
         return q, k, v
 
-    def aggregate(self, x: Tensor, g: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
+    def aggregate(self, x: Tensor, x_global: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor]:
         """Encode the image locally and update the global tokens with it.
 
         Args:
             x (Tensor): Normed image tokens ``(B, H*W, C)``.
-            g (Tensor, optional): Normed global tokens ``(B, T, C)``.
+            x_global (Tensor, optional): Normed global tokens ``(B, T, C)``.
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
@@ -225,8 +159,8 @@ class DualTokenAttention(BaseModule):
         if self.tokens is None:
             return local_tokens, aggregated
         if self.reads_image:
-            return local_tokens, self.tokens(g, x, grid)
-        return local_tokens, self.tokens(g, aggregated, pooled_grid)
+            return local_tokens, self.tokens(x_global, x, grid)
+        return local_tokens, self.tokens(x_global, aggregated, pooled_grid)
 
 
 class ConvEncoder(BaseModule):
@@ -304,7 +238,8 @@ class AveragePooling(BaseModule):
 class PositionAwareTokens(BaseModule):
     """Update each global token with the aggregated image at its position.
 
-    ``alpha * MLP(g) + (1 - alpha) * A``, where ``A`` is resized bicubically to the tokens' grid.
+    ``alpha * MLP(x_global) + (1 - alpha) * A``, where ``A`` is resized bicubically to the grid of
+    the tokens.
 
     Args:
         embed_dims (int): Width C of the tokens.
@@ -321,19 +256,21 @@ class PositionAwareTokens(BaseModule):
         self.mlp = build_token_mlp(token_mlp, embed_dims, token_size)
         self.alpha = alpha
 
-    def forward(self, g: Tensor, image: Tensor, grid: Grid) -> Tensor:
+    def forward(self, x_global: Tensor, image: Tensor, grid: Grid) -> Tensor:
         """Update the global tokens.
 
         Args:
-            g (Tensor): Global tokens ``(B, T, C)``.
+            x_global (Tensor): Global tokens ``(B, T, C)``.
             image (Tensor): Aggregated tokens ``(B, H*W, C)``.
             grid (tuple[int, int]): Their grid ``(H, W)``.
 
         Returns:
             Tensor: ``(B, T, C)``.
         """
-        g = g if self.mlp is None else self.mlp(g, self.token_size)
-        return self.alpha * g + (1 - self.alpha) * interpolate_tokens(image, grid, self.token_size)
+        x_global = x_global if self.mlp is None else self.mlp(x_global, self.token_size)
+        return self.alpha * x_global + (1 - self.alpha) * interpolate_tokens(
+            image, grid, self.token_size
+        )
 
 
 class QueryingTokens(BaseModule):
@@ -356,20 +293,20 @@ class QueryingTokens(BaseModule):
         self.q = init_linear(nn.Linear(embed_dims, embed_dims))
         self.kv = init_linear(nn.Linear(embed_dims, 2 * embed_dims))
 
-    def forward(self, g: Tensor, image: Tensor, grid: Grid) -> Tensor:
+    def forward(self, x_global: Tensor, image: Tensor, grid: Grid) -> Tensor:
         """Update the global tokens.
 
         Args:
-            g (Tensor): Global tokens ``(B, T, C)``.
+            x_global (Tensor): Global tokens ``(B, T, C)``.
             image (Tensor): Image tokens ``(B, H*W, C)``.
             grid (tuple[int, int]): Not used.
 
         Returns:
             Tensor: ``(B, T, C)``.
         """
-        g = g if self.mlp is None else self.mlp(g, self.token_size)
+        x_global = x_global if self.mlp is None else self.mlp(x_global, self.token_size)
         k, v = self.kv(image).chunk(2, dim=-1)
-        return attend(self.q(g), k, v, self.num_heads)
+        return attend(self.q(x_global), k, v, self.num_heads)
 
 
 class MixMlp(BaseModule):
@@ -402,3 +339,36 @@ def build_token_mlp(kind: str | None, embed_dims: int, token_size: Grid) -> nn.M
     if kind == 'mix':
         return MixMlp(embed_dims, token_size[0] * token_size[1])
     return Mlp(embed_dims, embed_dims) if kind == 'mlp' else None
+
+
+class DualTokenBlock(LightViTBlock):
+    """Transformer block of image and global tokens: dual-token attention, then the gated MLP.
+
+    Only the image tokens pass the MLP, and global tokens have a norm of their own.
+
+    Args:
+        embed_dims (int): Width C of image and global tokens.
+        *args: See :class:`LightViTBlock`.
+        **kwargs: See :class:`LightViTBlock`; other names are options of
+            :class:`DualTokenAttention`.
+    """
+
+    attn: DualTokenAttention
+    attention_type = DualTokenAttention
+    gates_tokens = False
+
+    def __init__(self, embed_dims: int, *args, **kwargs) -> None:
+        super().__init__(embed_dims, *args, **kwargs)
+        if self.attn.tokens is not None:
+            self.token_norm = nn.LayerNorm(embed_dims, eps=self.norm1.eps)
+
+    def norm_tokens(self, x_global: Tensor) -> Tensor:
+        """Norm the global tokens before the attention."""
+        return self.token_norm(x_global)
+
+    def _run(self, x: Tensor, x_global: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor | None]:
+        if x_global is not None:
+            return super()._run(x, x_global, grid)
+        attended, _ = self.attn(self.norm1(x), None, grid)
+        x = x + self.drop_path(attended)
+        return self.recompute('mlp', self._feed_forward, x, grid), None

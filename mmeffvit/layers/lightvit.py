@@ -119,13 +119,13 @@ class DualPatchMerging(BaseModule):
             self.token_proj = init_linear(nn.Linear(in_dims, embed_dims, bias=False))
 
     def forward(
-        self, x: Tensor, g: Tensor | None, grid: Grid
+        self, x: Tensor, x_global: Tensor | None, grid: Grid
     ) -> tuple[Tensor, Tensor | None, Grid]:
         """Merge patches of image tokens and project the global tokens.
 
         Args:
             x (Tensor): Image tokens ``(B, H*W, C)``.
-            g (Tensor, optional): Global tokens ``(B, T, C)``.
+            x_global (Tensor, optional): Global tokens ``(B, T, C)``.
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
@@ -137,9 +137,9 @@ class DualPatchMerging(BaseModule):
         maximum = map_to_tokens(F.max_pool2d(feature_map, 2))
         x, grid = self.merging(feature_map)
         x = x + self.residual(maximum)
-        if g is not None:
-            g = self.token_proj(self.token_norm(g))
-        return x, g, grid
+        if x_global is not None:
+            x_global = self.token_proj(self.token_norm(x_global))
+        return x, x_global, grid
 
 
 @MODELS.register_module()
@@ -202,33 +202,33 @@ class LightViTAttention(RelativePositionBias, BaseModule):
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims))
         self.add_relative_position_bias(window_size, num_heads)
 
-    def forward(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, x_global: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Apply window attention and attention to the global tokens.
 
         Args:
             x (Tensor): Normed image tokens ``(B, H*W, C)``.
-            g (Tensor): Normed global tokens ``(B, T, C)``.
+            x_global (Tensor): Normed global tokens ``(B, T, C)``.
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
             tuple: Residuals of the image tokens ``(B, H*W, C)`` and of the global tokens
             ``(B, T, C)``.
         """
-        windows, padded_grid, g, broadcast = self.project(x, g, grid)
+        windows, padded_grid, x_global, broadcast = self.project(x, x_global, grid)
         broadcast = attend(*broadcast, self.num_heads)
         heads = (split_heads(t, self.num_heads) for t in windows.flatten(0, 1).chunk(3, dim=-1))
         out = self.attend_in_windows(*heads).transpose(1, 2).flatten(2)
         out = merge_windows(out.unflatten(0, windows.shape[:2]), padded_grid, self.window_size)
-        return self.proj(crop_tokens(out, padded_grid, grid) + broadcast), self.proj(g)
+        return self.proj(crop_tokens(out, padded_grid, grid) + broadcast), self.proj(x_global)
 
     def project(
-        self, x: Tensor, g: Tensor, grid: Grid
+        self, x: Tensor, x_global: Tensor, grid: Grid
     ) -> tuple[Tensor, Grid, Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Project the image tokens, let the global tokens gather from them and project these.
 
         Args:
             x (Tensor): Normed image tokens ``(B, H*W, C)``.
-            g (Tensor): Normed global tokens ``(B, T, C)``.
+            x_global (Tensor): Normed global tokens ``(B, T, C)``.
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
@@ -240,8 +240,8 @@ class LightViTAttention(RelativePositionBias, BaseModule):
         x, padded_grid = pad_tokens(x, grid, self.window_size)
         qkv = self.qkv(x)
         q, k, v = crop_tokens(qkv, padded_grid, grid).chunk(3, dim=-1)
-        C = g.shape[-1]
-        q_global = F.linear(g, self.qkv.weight[:C], self.qkv.bias[:C])
+        C = x_global.shape[-1]
+        q_global = F.linear(x_global, self.qkv.weight[:C], self.qkv.bias[:C])
         gathered = attend(q_global, k, v, self.num_heads)
         k_global, v_global = self.kv_global(gathered).chunk(2, dim=-1)
         windows = partition_windows(qkv, padded_grid, self.window_size)
@@ -267,13 +267,15 @@ class LightViTBlock(RecomputingBlock):
         **attention: Options of :class:`LightViTAttention`.
 
     Attributes:
+        attention_type (type): Class attribute: the attention layer.
         gates_tokens (bool): Whether the MLP takes the global tokens too. Without them its gates
-            depend on the image tokens alone, as in the last block of the authors' dense models.
+            depend only on the image tokens, as in the last block of the authors' dense models.
 
     Raises:
         ValueError: If ``with_cp`` is not one of these values.
     """
 
+    attention_type: type[nn.Module] = LightViTAttention
     gates_tokens = True
 
     def __init__(
@@ -288,33 +290,40 @@ class LightViTBlock(RecomputingBlock):
     ) -> None:
         super().__init__(with_cp)
         self.norm1 = nn.LayerNorm(embed_dims, eps=norm_eps)
-        self.attn = LightViTAttention(embed_dims, num_heads, **attention)
+        self.attn = self.attention_type(embed_dims, num_heads, **attention)
         self.norm2 = nn.LayerNorm(embed_dims, eps=norm_eps)
         self.mlp = BiDimMlp(embed_dims, round(embed_dims * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, x_global: Tensor | None, grid: Grid
+    ) -> tuple[Tensor, Tensor | None]:
         """Apply the block.
 
         Args:
             x (Tensor): Image tokens ``(B, H*W, C)``.
-            g (Tensor): Global tokens ``(B, T, C)``.
+            x_global (Tensor, optional): Global tokens ``(B, T, C)``; None in a model without them.
             grid (tuple[int, int]): ``(H, W)``.
 
         Returns:
             tuple: Image and global tokens, of the same shapes.
         """
-        return self.recompute('all', self._run, x, g, grid)
+        return self.recompute('all', self._run, x, x_global, grid)
 
-    def _run(self, x: Tensor, g: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-        attended, update = self.attn(self.norm1(x), self.norm1(g), grid)
+    def norm_tokens(self, x_global: Tensor) -> Tensor:
+        """Norm the global tokens before the attention."""
+        return self.norm1(x_global)
+
+    def _run(self, x: Tensor, x_global: Tensor | None, grid: Grid) -> tuple[Tensor, Tensor | None]:
+        assert x_global is not None
+        attended, update = self.attn(self.norm1(x), self.norm_tokens(x_global), grid)
         attended, update = self.drop_path.drop_jointly(attended, update)
-        x, g = x + attended, g + update
+        x, x_global = x + attended, x_global + update
         if not self.gates_tokens:
-            return self.recompute('mlp', self._feed_forward, x, grid), g
-        both = torch.cat([g, x], dim=1)
+            return self.recompute('mlp', self._feed_forward, x, grid), x_global
+        both = torch.cat([x_global, x], dim=1)
         both = self.recompute('mlp', self._feed_forward, both, grid)
-        return both[:, g.shape[1] :], both[:, : g.shape[1]]
+        return both[:, x_global.shape[1] :], both[:, : x_global.shape[1]]
 
     def _feed_forward(self, x: Tensor, grid: Grid) -> Tensor:
         return x + self.drop_path(self.mlp(self.norm2(x), grid))

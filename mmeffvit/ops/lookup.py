@@ -109,12 +109,12 @@ def lookup_infuse(
     return _lookup_infuse(weights, values, projection, backend=backend)
 
 
-def _split(x: Tensor, num_heads: int) -> Tensor:
+def _split_heads(x: Tensor, num_heads: int) -> Tensor:
     """``(B, L, D)`` to ``(B, heads, L, D / heads)``."""
     return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)
 
 
-def _merge(x: Tensor) -> Tensor:
+def _merge_heads(x: Tensor) -> Tensor:
     """``(B, heads, L, d)`` to ``(B, L, heads * d)``."""
     return x.transpose(1, 2).flatten(2)
 
@@ -132,9 +132,9 @@ def _gather_reference(
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     keys = keys.apply() if isinstance(keys, Projection) else keys
-    q, k, v = (_split(x, num_heads) for x in (queries, keys, values.apply()))
+    q, k, v = (_split_heads(x, num_heads) for x in (queries, keys, values.apply()))
     weights = _softmax((q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1))
-    return _merge(F.dropout(weights, dropout) @ v), weights
+    return _merge_heads(F.dropout(weights, dropout) @ v), weights
 
 
 def _gather_fast(
@@ -145,7 +145,7 @@ def _gather_fast(
     *,
     dropout: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    q = _split(queries, num_heads)
+    q = _split_heads(queries, num_heads)
     q = q * q.shape[-1] ** -0.5
     absorb = _absorption_pays(q.shape[2], values, num_heads)
     if isinstance(keys, Projection) and absorb:
@@ -154,17 +154,17 @@ def _gather_fast(
         logits = _shared_product(q, keys.tokens.transpose(1, 2))
     else:
         keys = keys.apply() if isinstance(keys, Projection) else keys
-        logits = q @ _split(keys, num_heads).transpose(-2, -1)
+        logits = q @ _split_heads(keys, num_heads).transpose(-2, -1)
     weights = _softmax(logits)
     used = F.dropout(weights, dropout) if dropout else weights
     if not absorb:
-        return _merge(used @ _split(values.apply(), num_heads)), weights
+        return _merge_heads(used @ _split_heads(values.apply(), num_heads)), weights
     read = _shared_product(used, values.tokens)  # (B, h, M, C)
-    message = _merge(_per_head(read, values.weight.unflatten(0, (num_heads, -1)).mT))
+    message = _merge_heads(_per_head(read, values.weight.unflatten(0, (num_heads, -1)).mT))
     if values.bias is not None:
         bias = values.bias
         if dropout:  # rows do not sum to 1 any more
-            bias = _merge(used.sum(-1, keepdim=True) * bias.view(num_heads, 1, -1))
+            bias = _merge_heads(used.sum(-1, keepdim=True) * bias.view(num_heads, 1, -1))
         message = message + bias
     return message, weights
 
@@ -172,7 +172,7 @@ def _gather_fast(
 def _infuse_reference(
     weights: Tensor, values: Tensor, projection: tuple[Tensor, Tensor | None] | None = None
 ) -> Tensor:
-    message = _merge(weights.transpose(-2, -1) @ _split(values, weights.shape[1]))
+    message = _merge_heads(weights.transpose(-2, -1) @ _split_heads(values, weights.shape[1]))
     return message if projection is None else F.linear(message, *projection)
 
 
@@ -188,7 +188,7 @@ def _infuse_fast(
     plain, absorbed = N * D * (M + C), num_heads * M * C * N + M * D * C
     if plain <= absorbed:
         return _infuse_reference(weights, values, projection)
-    rows = _per_head(_split(values, num_heads), weight.T.unflatten(0, (num_heads, -1)))
+    rows = _per_head(_split_heads(values, num_heads), weight.T.unflatten(0, (num_heads, -1)))
     out = weights.flatten(1, 2).transpose(1, 2) @ rows.flatten(1, 2)  # (B, N, hM) (B, hM, C)
     return out if bias is None else out + bias
 

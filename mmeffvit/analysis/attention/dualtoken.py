@@ -12,13 +12,20 @@ from .weights import softmax_weights, split_blocks
 
 @explain.register(DualTokenAttention)
 def explain_dual_token(
-    layer: DualTokenAttention, x: Tensor, g: Tensor | None, grid: Grid, *, query: AttentionQuery
+    layer: DualTokenAttention,
+    x: Tensor,
+    x_global: Tensor | None,
+    grid: Grid,
+    *,
+    query: AttentionQuery,
 ) -> list[AttentionMap]:
     """Weights that all image positions assign to each chosen global token (figure 4).
 
     Without global tokens, the aggregated image tokens that the point attends to.
     """
-    weights = broadcast_weights(layer, x[:1], None if g is None else g[:1], grid)[0].mean(0)
+    weights = broadcast_weights(layer, x[:1], None if x_global is None else x_global[:1], grid)[
+        0
+    ].mean(0)
     if layer.tokens is None:
         side = 1 if layer.pool is None else 2**layer.pool.steps
         pooled = weights[query.index(grid)].unflatten(0, [length // side for length in grid])
@@ -35,18 +42,20 @@ def explain_dual_token(
     ]
 
 
-def broadcast_weights(layer: DualTokenAttention, x: Tensor, g: Tensor | None, grid: Grid) -> Tensor:
+def broadcast_weights(
+    layer: DualTokenAttention, x: Tensor, x_global: Tensor | None, grid: Grid
+) -> Tensor:
     """Weights that image tokens assign to global tokens in the broadcast.
 
     Args:
         layer (DualTokenAttention): The layer.
         x (Tensor): Normed image tokens ``(B, H*W, C)``.
-        g (Tensor, optional): Normed global tokens ``(B, T, C)``.
+        x_global (Tensor, optional): Normed global tokens ``(B, T, C)``.
         grid (tuple[int, int]): ``(H, W)``.
 
     Returns:
         Tensor: ``(B, heads, H*W, T)``; rows sum to 1.
     """
-    _, update = layer.aggregate(x, g, grid)
+    _, update = layer.aggregate(x, x_global, grid)
     q, k, _ = layer.project(x, update)
     return softmax_weights(*(split_heads(tokens, layer.num_heads) for tokens in (q, k)))

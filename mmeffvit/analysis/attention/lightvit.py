@@ -12,10 +12,10 @@ from .weights import find_cell, identity_values, number_cells, scatter_window, s
 
 @explain.register(LightViTAttention)
 def explain_light_vit(
-    layer: LightViTAttention, x: Tensor, g: Tensor, grid: Grid, *, query: AttentionQuery
+    layer: LightViTAttention, x: Tensor, x_global: Tensor, grid: Grid, *, query: AttentionQuery
 ) -> list[AttentionMap]:
     """Keys of the point in its window, and what all positions assign to each chosen token."""
-    windows, _, gathered, broadcast = layer.project(x[:1], g[:1], grid)
+    windows, _, gathered, broadcast = layer.project(x[:1], x_global[:1], grid)
     numbers = pad_tokens(number_cells(grid, x.device), grid, layer.window_size)
     numbers = partition_windows(*numbers, layer.window_size)[0, :, :, 0]
     window, place = find_cell(numbers, query.index(grid))
