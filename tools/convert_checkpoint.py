@@ -19,6 +19,7 @@ from mmeffvit import __version__
 from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_weights, write_weights
 from mmeffvit.cli.errors import UserError, run_cli, user_input
 from mmeffvit.cli.options import Parser, output_file, positive
+from mmeffvit.layers import Mlp
 from mmeffvit.layers.window import SHIFT_RULES
 from mmeffvit.zoo import current_name
 
@@ -58,6 +59,11 @@ def parse_args() -> argparse.Namespace:
         help='leave out the distillation token of a DeiT and its head; the outputs change',
     )
     parser.add_argument(
+        '--activation',
+        choices=list(Mlp.activations),
+        help="activation of a ViT; OpenAI's CLIP has quick_gelu",
+    )
+    parser.add_argument(
         '--shift-rule',
         choices=SHIFT_RULES,
         help='whose shifts of windows a Swin makes where a map fits in one',
@@ -80,6 +86,7 @@ def main() -> None:
             num_heads=args.num_heads and tuple(args.num_heads),
             image_size=args.image_size and tuple(args.image_size),
             drop_distillation=args.drop_distillation,
+            activation=args.activation,
             shift_rule=args.shift_rule,
         )
     report(result, args.verbose)

@@ -16,7 +16,7 @@ from ..layers import (
 )
 from ..layers.block import run_blocks
 from ..ops import tokens_to_map
-from ..registry import MODELS
+from ..registry import MODELS, LayerConfig, build_layer
 from ..zoo import find_arch, zoo_of
 from .base import AttentionConfig, Backbone, build_attentions, with_options
 
@@ -61,6 +61,7 @@ class VisionTransformer(Backbone):
         position_resize (str): How the position table is interpolated, one of
             :data:`~mmeffvit.ops.resize.INTERPOLATIONS`: ``'bicubic'`` as in mmpretrain and mmseg,
             ``'timm'`` as there and in DINOv2 with registers, ``'dino'`` as in DINO and DINOv2.
+        mlp (LayerConfig): ``mlp(embed_dims=, hidden_dims=)``, the feed-forward network of a block.
         qkv_bias (bool): Biases of the query, key and value projections.
         drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
         norm_eps (float): Epsilon of all norms.
@@ -103,6 +104,7 @@ class VisionTransformer(Backbone):
         final_norm: bool = True,
         layer_scale: float | None = None,
         position_resize: str = 'bicubic',
+        mlp: LayerConfig = Mlp,
         qkv_bias: bool = True,
         drop_path_rate: float = 0.0,
         norm_eps: float = 1e-6,
@@ -151,7 +153,9 @@ class VisionTransformer(Backbone):
             TransformerBlock(
                 embed_dims,
                 attn,
-                Mlp(embed_dims, round(embed_dims * arch['mlp_ratio'])),
+                build_layer(
+                    mlp, embed_dims=embed_dims, hidden_dims=round(embed_dims * arch['mlp_ratio'])
+                ),
                 drop_rate,
                 norm_eps,
                 with_cp,

@@ -65,7 +65,8 @@ def convert(
             ViT; Sequence[int], of each stage of QuadTree, PVT and CSWin), ``image_size``
             (tuple[int, int], the ``(H, W)`` of a position table that is not square) and
             ``drop_distillation`` (bool, leave out DeiT's distillation token and its head) for
-            ViTs; ``shift_rule`` (str) for Swin. One that is None counts as not given.
+            ViTs, and ``activation`` (str), that of their MLPs; ``shift_rule`` (str) for Swin. One
+            that is None counts as not given.
 
     Returns:
         Conversion: The new state, and what was mapped, dropped, missing, unexpected, mismatched.

@@ -177,6 +177,7 @@ def vit_arch(
 def vit_config(state: StateDict, **options) -> dict:
     """The host's arguments, read off a converted state."""
     options.pop('drop_distillation', None)
+    activation = options.pop('activation', 'gelu')
     config: dict[str, Any] = dict(
         type='VisionTransformer',
         **vit_arch(state, **options),
@@ -188,6 +189,8 @@ def vit_config(state: StateDict, **options) -> dict:
         config['layer_scale'] = 1e-5
     if 'norm_pre.weight' in state:
         config.update(pre_norm=True, norm_eps=1e-5)
+    if activation != 'gelu':
+        config['mlp'] = dict(type='Mlp', activation=activation)
     return config
 
 
@@ -202,6 +205,7 @@ def _finish(
     num_heads: int | None = None,
     image_size: tuple[int, int] | None = None,
     drop_distillation: bool = False,
+    activation: str = 'gelu',
 ) -> StateDict:
     """Make extra tokens the class token with a row in the position table, and registers without.
 
@@ -233,9 +237,10 @@ def _untold(config: dict) -> list[str]:
         'positions at other sizes are interpolated as in mmpretrain and mmseg; '
         "position_resize='timm' or 'dino' is the others' way"
     ]
-    if config.get('pre_norm'):
+    if config.get('pre_norm') and 'mlp' not in config:
         notes.append(
-            "the activation is taken to be GELU; OpenAI's CLIP has QuickGELU, the host has not"
+            "the activation is taken to be GELU; OpenAI's CLIP has QuickGELU: activation "
+            "(--activation) 'quick_gelu'"
         )
     return notes
 
@@ -261,6 +266,6 @@ VIT = KeyMap(
         *LINEAR_HEAD,
     ),
     finish=_finish,
-    options=('num_heads', 'image_size', 'drop_distillation'),
+    options=('num_heads', 'image_size', 'drop_distillation', 'activation'),
     untold=_untold,
 )

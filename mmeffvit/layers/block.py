@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ..ops import gelu_, map_to_tokens, tokens_to_map
+from ..ops import gelu_, map_to_tokens, quick_gelu, tokens_to_map
 from ..ops.layout import Grid
 from ..registry import MODELS
 from .init import init_linear, make_depthwise_conv
@@ -217,16 +217,29 @@ class Mlp(BaseModule):
     Args:
         embed_dims (int): Width C of the tokens.
         hidden_dims (int): Width between the two linear layers.
+        activation (str): ``'gelu'``, exact, or ``'quick_gelu'``, that of OpenAI's CLIP.
+
+    Raises:
+        ValueError: If ``activation`` is not one of these.
     """
 
-    def __init__(self, embed_dims: int, hidden_dims: int) -> None:
+    activations: ClassVar[dict[str, Callable[[Tensor], Tensor]]] = dict(
+        gelu=gelu_, quick_gelu=quick_gelu
+    )
+
+    def __init__(self, embed_dims: int, hidden_dims: int, activation: str = 'gelu') -> None:
         super().__init__()
+        if activation not in self.activations:
+            raise ValueError(
+                f'activation={activation!r} must be one of {", ".join(self.activations)}.'
+            )
+        self.activation = activation
         self.fc1 = init_linear(nn.Linear(embed_dims, hidden_dims))
         self.fc2 = init_linear(nn.Linear(hidden_dims, embed_dims))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:
         """Apply the network to tokens ``(B, N, C)``; the grid is not used."""
-        return self.fc2(gelu_(self.fc1(x)))
+        return self.fc2(self.activations[self.activation](self.fc1(x)))
 
 
 @MODELS.register_module()

@@ -14,7 +14,7 @@ from .layout import (
 from .linear_attention import linear_attention
 from .lookup import lookup_gather, lookup_infuse
 from .neighborhood_attention import neighborhood_attention
-from .numerics import gelu_
+from .numerics import gelu_, quick_gelu
 from .optimal_transport import optimal_transport
 from .quadtree import quadtree_attention, quadtree_fine
 from .resize import interpolate_tokens, resample_linear, resampling_matrix
@@ -52,6 +52,7 @@ __all__ = [
     'partition_windows',
     'quadtree_attention',
     'quadtree_fine',
+    'quick_gelu',
     'relative_position_index',
     'resample_linear',
     'resampling_matrix',

@@ -36,3 +36,8 @@ def gelu_(x: Tensor) -> Tensor:
     if x.requires_grad or torch.compiler.is_compiling():
         return F.gelu(x)
     return torch.ops.aten.gelu_(x)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """The sigmoid approximation of GELU with which OpenAI's CLIP was trained."""
+    return x * torch.sigmoid(1.702 * x)

@@ -73,6 +73,19 @@ def test_variants_of_timm(variant):
         assert_same_gradients(ours, theirs)
 
 
+def test_quick_gelu_is_asked_for():
+    theirs = timm_vit(**VARIANTS['CLIP'], act_layer='quick_gelu')
+    result = convert(theirs.state_dict(), 'vit')
+    assert any('QuickGELU' in note for note in result.notes) and 'mlp' not in result.config
+    with pytest.raises(ValueError, match="activation='relu' must be one of gelu, quick_gelu"):
+        convert(theirs.state_dict(), 'vit', activation='relu')
+    ours = ours_of(theirs, 'vit', dict(activation='quick_gelu'))
+    image = torch.randn(2, 3, 48, 48, dtype=torch.float64)
+    assert_same(
+        lambda x: ours(x)[-1:], lambda x: [as_map(theirs.forward_features(x), 1, 3, 3)], image
+    )
+
+
 @pytest.mark.parametrize(
     ('width', 'heads'), [(1152, 16), (1280, 16), (1408, 16), (1664, 16), (384, 6), (768, 12)]
 )

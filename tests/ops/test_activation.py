@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from mmeffvit.ops import gelu_
+from mmeffvit.ops import gelu_, quick_gelu
 
 
 def test_overwrites_only_where_no_gradient_is_recorded():
@@ -18,3 +18,10 @@ def test_overwrites_only_where_no_gradient_is_recorded():
     )
     assert gelu_(x) is x
     torch.testing.assert_close(x, expected)
+
+
+def test_quick_gelu_is_the_approximation_of_clip():
+    x = torch.linspace(-4, 4, 33, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(quick_gelu(x), x / (1 + (-1.702 * x).exp()))
+    assert (quick_gelu(x) - torch.nn.functional.gelu(x)).abs().max() < 0.021
+    assert torch.autograd.gradcheck(quick_gelu, x)
