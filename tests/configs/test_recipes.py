@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,18 @@ from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope
 from torch import nn
 
 import mmeffvit
+from helpers.recipes import first_match, read_tables
 from mmeffvit.layers import DropPath
 
 ROOT = Path(__file__).parents[2] / 'configs'
 #: Those under names of version 0.1 inherit all they have.
 NAMES = sorted(p.stem for p in ROOT.glob('*.py') if '_deprecation_' not in p.read_text())
 PROCESSES = 8
-IMAGENET = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-HALF = [127.5] * 3, [127.5] * 3
+#: Tables of tests/configs/recipes, whose ``_shared.py`` says what each holds.
+BATCHES, DROP_PATH = read_tables('BATCHES'), read_tables('DROP_PATH')
+NORMALISATION, TEST_EDGE = read_tables('NORMALISATION'), read_tables('TEST_EDGE')
+MIXUP, SAMPLER = read_tables('MIXUP'), read_tables('SAMPLER')
+DECAY, IMAGENET_RATES = read_tables('DECAY'), read_tables('IMAGENET_RATES')
 
 
 @functools.cache
@@ -56,29 +59,7 @@ def names_of(pattern: str) -> list[str]:
     return found
 
 
-def first_match(rules: dict[str, object], name: str) -> object:
-    """The value of the first pattern that matches the whole name."""
-    return next(value for pattern, value in rules.items() if re.fullmatch(pattern, name))
-
-
 # Batch and rate
-
-
-#: Images of one process, of all processes, and the learning rate for these.
-BATCHES = {
-    r'\w*[-_]?\w+_shapes': None,
-    r'slide_pvt_[sm]_imagenet|slide_pvtv2_b[45]_imagenet|slide_swin_b_imagenet': (64, 512, 5e-4),
-    r'slide_pvt_l_imagenet': (32, 256, 2.5e-4),
-    r'.+_imagenet': (128, 1024, 1e-3),
-    r'maskrcnn_(dualtoken|lightvit)_.+_coco': (2, 16, 2e-4),
-    r'(mask|cascademask)rcnn_.+_3x_coco': (2, 16, 1e-4),
-    r'maskrcnn_(quadtree|slide_pvt).+_coco': (2, 16, 2e-4),
-    r'.+_coco': (2, 16, 1e-4),
-    r'semanticfpn_(slide|skipat)_.+_ade20k': (2, 16, 1e-4),
-    r'.+_ade20k': (2, 16, 6e-5),
-    r'uformer.+_sidd': (4, 32, 2e-4),
-    r'uniformer.*_davis': (8, 64, 1e-3),
-}
 
 
 @pytest.mark.parametrize('name', [name for name in NAMES if not name.endswith('_shapes')])
@@ -97,82 +78,6 @@ def test_the_rate_of_a_demo_is_for_one_process(name):
 
 
 # Weight decay
-
-
-def is_norm(module: nn.Module) -> bool:
-    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm))
-
-
-def called_norm(name: str, *_) -> bool:
-    return 'norm' in name
-
-
-def flat(name: str, parameter: nn.Parameter, module: nn.Module) -> bool:
-    return parameter.ndim <= 1
-
-
-def nothing(*_) -> bool:
-    return False
-
-
-def exempt(*rules: Callable | str) -> Callable:
-    """What is exempt by any rule: a function, or a part of the name."""
-    parts = tuple(rule for rule in rules if isinstance(rule, str))
-    functions = [rule for rule in rules if not isinstance(rule, str)]
-
-    def rule(name: str, parameter: nn.Parameter, module: nn.Module) -> bool:
-        if any(part in name for part in parts):
-            return True
-        return any(function(name, parameter, module) for function in functions)
-
-    return rule
-
-
-def quadtree_by_name(name: str, *_) -> bool:
-    """The GroupNorms of the authors' value branches are called by number."""
-    return 'norm' in name and 'value_branches' not in name
-
-
-def norms(name: str, parameter: nn.Parameter, module: nn.Module) -> bool:
-    return is_norm(module)
-
-
-TABLE = 'relative_position_bias_table'
-SWIN_DENSE = exempt(called_norm, TABLE, 'position')
-PLAIN = exempt(flat, 'position', 'cls_token')
-#: Weight decay, and what is exempt from it.
-DECAY = {
-    'quadtree_b1_imagenet': (0.05, exempt(flat)),
-    'retinanet_quadtree_b1_coco': (1e-4, nothing),
-    'maskrcnn_quadtree_b1_coco': (1e-4, nothing),
-    'maskrcnn_quadtree_b1_3x_coco': (0.05, quadtree_by_name),
-    'semanticfpn_quadtree_b1_ade20k': (0.01, quadtree_by_name),
-    'slide_swin_t_imagenet': (0.05, exempt(flat, TABLE)),
-    'slide_pvt_t_imagenet': (0.05, exempt(flat, TABLE)),
-    'slide_pvtv2_b1_imagenet': (0.05, exempt(flat, TABLE)),
-    'slide_cswin_t_imagenet': (0.05, exempt(flat, TABLE)),
-    'slide_cswin_b_imagenet': (0.1, exempt(flat, TABLE)),
-    'maskrcnn_slide_pvt_t_coco': (1e-4, nothing),
-    'semanticfpn_slide_pvt_t_ade20k': (1e-4, nothing),
-    'maskrcnn_slide_swin_t_3x_coco': (0.05, SWIN_DENSE),
-    'cascademaskrcnn_slide_swin_t_3x_coco': (0.05, SWIN_DENSE),
-    'maskrcnn_slide_cswin_t_3x_coco': (0.05, SWIN_DENSE),
-    'upernet_slide_swin_t_ade20k': (0.01, SWIN_DENSE),
-    'upernet_slide_cswin_t_ade20k': (0.01, SWIN_DENSE),
-    'skipat_t_imagenet': (0.05, PLAIN),
-    'upernet_skipat_t_ade20k': (0.01, exempt(called_norm, 'position', 'cls_token')),
-    'maskrcnn_skipat_s_coco': (0.05, exempt(norms, 'position', 'cls_token')),
-    'lookupvit_s_imagenet': (0.05, PLAIN),
-    'upernet_lookupvit_b_ade20k': (0.01, exempt(called_norm, 'position')),
-    'dualtoken_t_imagenet': (0.04, exempt(flat, 'global_token')),
-    'lightvit_t_imagenet': (0.04, exempt(flat, 'global_token', TABLE)),
-    'maskrcnn_dualtoken_t_coco': (0.04, exempt(norms, 'global_token')),
-    'maskrcnn_lightvit_t_coco': (0.04, exempt(norms, 'global_token', TABLE)),
-    'maskrcnn_lightvit_t_3x_coco': (0.04, exempt(norms, 'global_token', TABLE)),
-    'upernet_dualtoken_s_ade20k': (0.01, exempt(norms, 'global_token')),
-    'uformer_t_sidd': (0.02, nothing),
-    'uniformer_davis': (0.0, nothing),
-}
 
 
 @pytest.mark.parametrize('name', DECAY)
@@ -208,28 +113,6 @@ def test_the_head_of_semantic_fpn_learns_ten_times_as_fast():
 
 # Drop path
 
-DROP_PATH = {
-    r'uformer.+_sidd': 0.1,
-    r'uniformer.*_davis': 0.0,
-    r'(quadtree_b[34]|slide_pvt_[ml]|slide_pvtv2_b[345])_imagenet': 0.3,
-    r'slide_swin_t_imagenet|slide_cswin_t_imagenet': 0.2,
-    r'slide_swin_s_imagenet': 0.3,
-    r'slide_cswin_s_imagenet': 0.4,
-    r'slide_(swin|cswin)_b_imagenet': 0.5,
-    r'(slide_)?nat_(mini|t)_imagenet|(maskrcnn|upernet)_(slide_)?nat_t_.+': 0.2,
-    r'(slide_)?nat_s_imagenet': 0.3,
-    r'nat_b_imagenet': 0.5,
-    r'maskrcnn_slide_pvt_m_coco': 0.0,
-    r'cascademaskrcnn_slide_swin_b_3x_coco': 0.3,
-    r'(mask|cascademask)rcnn_slide_swin_[ts]_3x_coco': 0.2,
-    r'maskrcnn_slide_cswin_t_3x_coco': 0.2,
-    r'maskrcnn_slide_cswin_s_3x_coco': 0.3,
-    r'maskrcnn_slide_cswin_b_3x_coco': 0.5,
-    r'upernet_slide_cswin_b_ade20k': 0.5,
-    r'upernet_slide_c?swin_[ts]_ade20k': 0.3,
-    r'.+_(imagenet|coco|ade20k)': 0.1,
-}
-
 
 @pytest.mark.parametrize('name', [name for name in NAMES if not name.endswith('_shapes')])
 def test_drop_path(name):
@@ -240,13 +123,6 @@ def test_drop_path(name):
 
 
 # Images
-
-NORMALISATION = {
-    r'upernet_vit_.-deit_ade20k': IMAGENET,
-    r'skipat_._imagenet': HALF,
-    r'(upernet|maskrcnn|retinanet)_(skipat|vit)_[tsb]_.+': HALF,
-    r'.+': IMAGENET,
-}
 
 
 @pytest.mark.parametrize('name', names_of(r'(?!uformer|uniformer).+'))
@@ -278,12 +154,8 @@ def test_augmentation_of_imagenet(name):
     assert (list(erasing['fill_color']), list(erasing['fill_std'])) == (mean, std)
     assert erasing['erase_prob'] == 0.25
     mixes = {mix['type']: mix['alpha'] for mix in config.model.train_cfg.augments}
-    light = name.startswith(('dualtoken', 'lightvit'))
-    assert mixes == dict(Mixup=0.2 if light else 0.8, CutMix=1.0)
-    repeats = name.startswith(('quadtree', 'skipat'))
-    assert config.train_dataloader.sampler.type == (
-        'RepeatAugSampler' if repeats else 'DefaultSampler'
-    )
+    assert mixes == dict(Mixup=first_match(MIXUP, name), CutMix=1.0)
+    assert config.train_dataloader.sampler.type == first_match(SAMPLER, name)
 
 
 @pytest.mark.parametrize('name', names_of(r'.+_imagenet'))
@@ -292,7 +164,7 @@ def test_test_images_keep_their_aspect(name):
     for dataloader in (config.val_dataloader, config.test_dataloader):
         _, resize, crop, _ = dataloader.dataset.pipeline
         assert (resize['type'], resize['edge']) == ('ResizeEdge', 'short')
-        assert resize['scale'] == (248 if name.startswith('skipat') else 256)
+        assert resize['scale'] == first_match(TEST_EDGE, name)
         assert crop == dict(type='CenterCrop', crop_size=224)
 
 
@@ -343,20 +215,6 @@ def rates_of(config: Config, steps: int | None = None) -> list[float]:
             for scheduler in by_epoch:
                 scheduler.step()
     return [*found, optimizer.param_groups[0]['lr']]
-
-
-#: Epochs of warm-up, rate of the first iteration, of the peak and of the end.
-IMAGENET_RATES = {
-    'quadtree_b1_imagenet': (5, 1e-6, 1e-3, 1e-5),
-    'skipat_s_imagenet': (5, 1e-6, 1e-3, 1e-5),
-    'slide_swin_t_imagenet': (20, 1e-6, 1e-3, 1e-5),
-    'slide_swin_b_imagenet': (20, 5e-7, 5e-4, 5e-6),
-    'slide_pvt_t_imagenet': (5, 2e-6, 1e-3, 2e-5),
-    'slide_pvt_s_imagenet': (5, 1e-6, 5e-4, 1e-5),
-    'slide_pvt_l_imagenet': (5, 5e-7, 2.5e-4, 5e-6),
-    'slide_cswin_t_imagenet': (20, 2e-6, 1e-3, 2e-5),
-    'lightvit_t_imagenet': (20, 1e-7, 1e-3, 1e-6),
-}
 
 
 @pytest.mark.parametrize('name', IMAGENET_RATES)
