@@ -27,31 +27,32 @@ MODELS = Registry(
         'mmeffvit.heads',
         'mmeffvit.denoising',
         'mmeffvit.matching',
+        'mmeffvit.stereo',
     ],
 )
 DATASETS = Registry(
     'dataset',
     parent=roots.DATASETS,
     scope='mmeffvit',
-    locations=['mmeffvit.denoising', 'mmeffvit.matching'],
+    locations=['mmeffvit.denoising', 'mmeffvit.matching', 'mmeffvit.stereo'],
 )
 TRANSFORMS = Registry(
     'transform',
     parent=roots.TRANSFORMS,
     scope='mmeffvit',
-    locations=['mmeffvit.denoising', 'mmeffvit.matching'],
+    locations=['mmeffvit.denoising', 'mmeffvit.matching', 'mmeffvit.stereo'],
 )
 METRICS = Registry(
     'metric',
     parent=roots.METRICS,
     scope='mmeffvit',
-    locations=['mmeffvit.denoising', 'mmeffvit.matching'],
+    locations=['mmeffvit.denoising', 'mmeffvit.matching', 'mmeffvit.stereo'],
 )
 VISUALIZERS = Registry(
     'visualizer',
     parent=roots.VISUALIZERS,
     scope='mmeffvit',
-    locations=['mmeffvit.denoising', 'mmeffvit.matching'],
+    locations=['mmeffvit.denoising', 'mmeffvit.matching', 'mmeffvit.stereo'],
 )
 HOOKS = Registry('hook', parent=roots.HOOKS, scope='mmeffvit', locations=['mmeffvit.engine'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(

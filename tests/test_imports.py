@@ -19,6 +19,7 @@ BELOW = {
     'engine': {'backbones'},
     'denoising': {'ops', 'layers', 'models', 'checkpoints'},
     'matching': {'ops', 'layers', 'models', 'checkpoints'},
+    'stereo': {'ops', 'layers', 'models', 'checkpoints'},
     'inference': {'denoising', 'models', 'checkpoints'},
     'deployment': set(),
     'analysis': {'ops', 'layers', 'backbones', 'models'},

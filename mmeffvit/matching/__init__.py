@@ -1,6 +1,6 @@
 """Matching of two images: networks, data, and what trains and applies them."""
 
-from .data import PairSample
+from .data import HomographyPairs, LoadImagePair, PackPair, PairSample, ResizePair
 from .networks import (
     CrossBlock,
     DualSoftmax,
@@ -10,7 +10,15 @@ from .networks import (
     OptimalTransport,
     ResNetFPN,
 )
-from .runtime import CoarseMatchingLoss, FeatureMatcher, FineMatchingLoss, PairPreprocessor
+from .runtime import (
+    CoarseMatchingLoss,
+    FeatureMatcher,
+    FineMatchingLoss,
+    HomographyAUC,
+    MatchPrecision,
+    PairPreprocessor,
+    PoseAUC,
+)
 
 __all__ = [
     'CoarseMatchingLoss',
@@ -19,10 +27,17 @@ __all__ = [
     'FeatureMatcher',
     'FineMatching',
     'FineMatchingLoss',
+    'HomographyAUC',
+    'HomographyPairs',
     'LoFTRBlock',
+    'LoadImagePair',
+    'MatchPrecision',
     'MatchingTransformer',
     'OptimalTransport',
+    'PackPair',
     'PairPreprocessor',
     'PairSample',
+    'PoseAUC',
     'ResNetFPN',
+    'ResizePair',
 ]

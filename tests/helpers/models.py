@@ -12,6 +12,7 @@ from mmeffvit.backbones.slide import SlideFirst
 from mmeffvit.denoising import Uformer, UniFormerUNet
 from mmeffvit.matching import FeatureMatcher
 from mmeffvit.registry import MODELS as REGISTRY
+from mmeffvit.stereo import StereoMatching
 from mmeffvit.zoo import SIZES
 
 REGISTRY.import_from_location()
@@ -20,7 +21,7 @@ REGISTRY.import_from_location()
 CLASSES = [
     cls
     for cls in REGISTRY.module_dict.values()
-    if vars(cls).get('zoo') and not issubclass(cls, FeatureMatcher)
+    if vars(cls).get('zoo') and not issubclass(cls, (FeatureMatcher, StereoMatching))
 ]
 #: Names of all their models.
 NAMES = [name for cls in CLASSES for name in cls.zoo]

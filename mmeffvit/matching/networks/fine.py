@@ -27,6 +27,9 @@ class FineMatching(BaseModule):
         transformer (dict, optional): Options of the fine transformer, in place of one self and one
             cross layer of LoFTR's block with linear attention.
 
+    The two linear layers start as PyTorch's do, our choice: by the authors' larger weights the
+    heatmaps of a narrow network start so sharp that they do not learn.
+
     Raises:
         ValueError: If the window is not odd.
 
@@ -47,8 +50,6 @@ class FineMatching(BaseModule):
         self.window = window
         self.down_proj = nn.Linear(coarse_dims, fine_dims)
         self.merge_feat = nn.Linear(2 * fine_dims, fine_dims)
-        for linear in (self.down_proj, self.merge_feat):
-            nn.init.kaiming_normal_(linear.weight, mode='fan_out', nonlinearity='relu')
         options = dict(
             type='MatchingTransformer',
             num_heads=num_heads,

@@ -1,0 +1,5 @@
+"""Rectified pairs of images with disparity and occlusion."""
+
+from .structures import StereoSample
+
+__all__ = ['StereoSample']
