@@ -1,8 +1,8 @@
 """Attention along lines with relative positions, to all tokens of a line or along a binary tree.
 
-Lines are independent of each other. A table of relative positions has a row for every difference of
-two places of a line of ``W`` tokens: row ``W - 1 - a + b`` is of query ``a`` and key ``b``, so there
-are ``2 W - 1``.
+Lines are independent of each other. A table of relative positions has a row for every difference
+of two places of a line of ``W`` tokens: row ``W - 1 - a + b`` is of query ``a`` and key ``b``, so
+there are ``2 W - 1``.
 """
 
 from __future__ import annotations

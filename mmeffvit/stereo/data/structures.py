@@ -7,7 +7,8 @@ from torch import Tensor
 class StereoSample(BaseDataElement):
     """Ground truth and prediction of one rectified pair.
 
-    Disparity is in pixels: the point ``(x, y)`` of the left image is at ``(x - d, y)`` on the right.
+    Disparity is in pixels: the point ``(x, y)`` of the left image is at ``(x - d, y)`` on the
+    right.
 
     Attributes:
         gt_disparity (Tensor): ``(H, W)`` of the left image; 0 where it is not known or occluded.

@@ -24,7 +24,8 @@ class StereoOutput(NamedTuple):
 
     Attributes:
         disparity (Tensor): ``(B, H, W)`` in pixels of the image.
-        occlusion (Tensor): ``(B, H, W)``, probability that a left pixel is not visible on the right.
+        occlusion (Tensor): ``(B, H, W)``, probability that a left pixel is not visible on the
+            right.
         raw_disparity (Tensor): ``(B, h, w)`` at the tokens, in pixels of the image, before
             up-sampling.
         assignment (Tensor): ``(B, h, w + 1, w + 1)`` of left and right columns, the bins of pixels

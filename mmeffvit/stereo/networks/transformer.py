@@ -127,7 +127,7 @@ class StereoTransformer(BaseModule):
             Tensor: ``(B, h, W, W)`` of left and right columns in float32, ``-inf`` where the right
             column is beyond the left one.
         """
-        B, C, h, W = left.shape
+        B, _, h, W = left.shape
         tables = self.tables(W, spacing, left)
         # (B, C, h, W) -> (B * h, W, C)
         left, right = (x.permute(0, 2, 3, 1).flatten(0, 1) for x in (left, right))
