@@ -19,7 +19,6 @@ import os
 import pkgutil
 import re
 import subprocess
-import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -32,7 +31,6 @@ from rich.table import Table
 
 # The interpreter would take the place of the compiler; Triton is imported with the package.
 os.environ.pop('TRITON_INTERPRET', None)
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from mmeffvit import ops
 from mmeffvit.cli.errors import UserError, run_cli

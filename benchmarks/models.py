@@ -5,7 +5,7 @@ device is timed in turn, round by round, so that what disturbs one disturbs all.
 
 - ``latency``: one forward pass without post-processing, in eval mode.
 - ``training``: forward, backward and an AdamW step (of rate 0, so that weights stay), on the mean
-  square of the outputs; detectors and segmentors likewise, without their losses.
+  square of the outputs; detectors and segmentors too, without their losses.
 - ``eager``; ``compiled`` by ``torch.compile`` for the very size; ``deploy`` after
   ``switch_to_deploy``, for latency only. What compiled and deployed models return is compared with
   eager first.

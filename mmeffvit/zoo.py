@@ -1,4 +1,4 @@
-"""Names of models: classes declare theirs in ``zoo``, with the arguments that each stands for."""
+"""Names of models, declared by their classes in ``zoo`` with the arguments of each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def list_models(pattern: str = '*') -> list[str]:
 
 
 def entries() -> dict[str, tuple[type[nn.Module], dict]]:
-    """Map every model name to its class and the arguments that it stands for."""
+    """Map every model name to its class and arguments."""
     MODELS.import_from_location()
     return {
         name: (model_class, arguments)

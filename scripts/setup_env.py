@@ -231,7 +231,7 @@ def create_venv(console: 'Console') -> None:
 def install_mmcv(console: 'Console') -> None:
     """Install mmcv with operators that fit this machine and this torch.
 
-    pip caches the wheel it built by mmcv's version alone, so the operators of another torch, or
+    pip caches the wheel it built only by mmcv's version, so the operators of another torch, or
     without CUDA, may come back from there: they are checked, and built again if need be.
     """
     obstacle = ask(ASK_OBSTACLE)
@@ -256,7 +256,7 @@ def install_mmcv(console: 'Console') -> None:
 
 
 def operators_fit(kind: str) -> bool:
-    """Whether mmcv's operators load; those for CUDA serve a CPU as well."""
+    """Whether mmcv's operators load; those for CUDA also run on a CPU."""
     return ask(ASK_OPERATORS) in (kind, 'CUDA')
 
 

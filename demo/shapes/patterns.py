@@ -1,6 +1,6 @@
 """Pictures of generated patterns, one kind over the whole picture.
 
-Everything here is our choice; nothing is published. The kind is carried by the pattern alone:
+Everything here is our choice; nothing is published. Only the pattern tells the kind:
 colours, frequency, phase, light and noise are drawn independently of it. Most periods are longer
 than a patch of eight pixels, so one patch rarely tells the kind.
 """

@@ -1,4 +1,4 @@
-"""Checkpoints: read as untrusted files, loaded with an account, converted from public code."""
+"""Checkpoints: read as untrusted files, loaded with a report, converted from public code."""
 
 from .convert import FAMILIES, PARTS, convert
 from .inspection import CheckpointError

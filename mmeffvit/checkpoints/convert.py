@@ -56,7 +56,7 @@ def convert(
         state (Mapping[str, Tensor]): Public keys: a backbone's, a classifier's, or a whole
             detector's or segmentor's with its backbone under ``backbone.``.
         family (str): A key of :data:`FAMILIES`.
-        part (str): ``'backbone'`` for the backbone alone, what ``init_cfg`` loads; ``'model'`` for
+        part (str): ``'backbone'`` for the backbone only, what ``init_cfg`` loads; ``'model'`` for
             the whole classifier, detector or segmentor, what ``tools/test.py`` loads. Necks and
             heads of detectors and segmentors keep their names.
         config (dict, optional): Backbone config to check against; inferred from the weights if

@@ -1,4 +1,4 @@
-"""What a checkpoint file declares, found out without building anything of it.
+"""Inspection of checkpoint files without unpickling them.
 
 PyTorch's ``weights_only`` unpickler is the second line of defence, not the first: it differs
 between versions (files in tar format ran code before 2.6), it allocates what a file declares before
@@ -36,11 +36,11 @@ _ITEM_SIZES = {
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that is missing, damaged, refused, or of another model; one sentence."""
+    """Raised if a checkpoint is missing, damaged, refused, or of another model; one sentence."""
 
 
 class RefusedError(ValueError):
-    """The file holds what is not loaded; the message says what, without the file's name."""
+    """Raised if a file holds objects that are not loaded; the message names them, not the file."""
 
 
 def inspect(file: IO[bytes]) -> str:
@@ -187,7 +187,7 @@ class _Planner(pickle._Unpickler):
         self.refused: list[str] = []
 
     def find_class(self, module: str, name: str) -> Callable:
-        """Look a name up among the few that tensors and training states consist of."""
+        """Resolve a class name among the few that tensors and training states need."""
         if self.proto < 3:  # pyright: ignore[reportAttributeAccessIssue]
             module, name = NAME_MAPPING.get((module, name), (module, name))
             module = IMPORT_MAPPING.get(module, module)
@@ -225,7 +225,7 @@ class _Planner(pickle._Unpickler):
         return _Inert
 
     def persistent_load(self, pid: tuple) -> _Storage:
-        """Note a piece of tensor data."""
+        """Record the storage of a tensor."""
         kind, storage, key, _, count, *_ = pid
         if kind not in ('storage', b'storage'):
             raise RefusedError(f'it holds a {kind!r}')

@@ -15,7 +15,7 @@ StateDict = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Rename:
-    r"""Keys that match ``pattern`` whole become ``target``.
+    r"""Rule that renames keys that match ``pattern`` as a whole to ``target``.
 
     Attributes:
         pattern (str): Regular expression of the public key.
@@ -39,7 +39,7 @@ class Rename:
 
 @dataclass(frozen=True)
 class Drop:
-    """Keys that match ``pattern`` whole are left out on purpose.
+    """Rule that drops keys that match ``pattern`` as a whole.
 
     Attributes:
         pattern (str): Regular expression of the public key.
@@ -54,7 +54,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Refuse:
-    """Keys that match ``pattern`` whole belong to a layer that our model does not have.
+    """Rule that refuses keys, matched as a whole, of layers that our model does not have.
 
     Attributes:
         pattern (str): Regular expression of the public key.
@@ -66,7 +66,7 @@ class Refuse:
 
 
 class UnknownArchitectureError(ValueError):
-    """What the tensors do not tell has to be given; one sentence."""
+    """Raised if the tensors do not determine the architecture; the message names the option."""
 
 
 Rule = Rename | Drop | Refuse
@@ -98,7 +98,7 @@ def check_heads(num_heads: int | Sequence[int], widths: Sequence[int]) -> tuple[
 
 @dataclass(frozen=True)
 class KeyMap:
-    """How the checkpoints of one public code base become ours.
+    """Conversion of the checkpoints of one public code base: rules for keys, and the config.
 
     Attributes:
         source (str): The public code that writes such checkpoints.
@@ -135,7 +135,7 @@ class KeyMap:
 
 @dataclass
 class Conversion:
-    """A converted state and what happened to every key.
+    """Result of a conversion: the state dict, and what happened to every key.
 
     Attributes:
         state (dict[str, Tensor]): Our keys.
@@ -250,7 +250,7 @@ def stage_depths(state: Mapping[str, Tensor], pattern: str) -> tuple[int, ...]:
 
 
 class NotSquareError(UnknownArchitectureError):
-    """A position table does not show the grid that it is of."""
+    """Raised if the grid of a position table cannot be derived from its size."""
 
 
 def side_of(cells: int) -> int:

@@ -1,4 +1,4 @@
-"""Filling models with weights, and saying of every load what fitted and what did not."""
+"""Loading weights into models, with a report of matched, missing and unexpected keys."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOGGER = logging.getLogger('mmeffvit')
 
 @dataclass
 class Loaded:
-    """What became of a state dict in a model.
+    """Result of loading a state dict into a model.
 
     Attributes:
         model (str): Class of the model.
@@ -56,12 +56,12 @@ class Loaded:
 
     @property
     def is_exact(self) -> bool:
-        """Whether every tensor of both is accounted for."""
+        """Whether every tensor of file and model was matched."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     @property
     def level(self) -> int:
-        """The level at which a log says it."""
+        """Logging level of the report."""
         return logging.INFO if self.is_exact else logging.WARNING
 
     @property
@@ -85,7 +85,7 @@ class Loaded:
         return '; '.join(parts)
 
     def advice(self) -> str:
-        """How a file that does not fit is made to."""
+        """Advice how to make a file that does not match loadable."""
         if self.families:
             return (
                 f'its names are those of public code: convert it by tools/convert_checkpoint.py '
@@ -97,9 +97,9 @@ class Loaded:
 def load_weights(
     model: nn.Module, source: str | Path | Weights, allow_partial: bool = False
 ) -> Loaded:
-    """Fill a model from a checkpoint, exactly.
+    """Load a checkpoint into a model; every key must match.
 
-    Parameters that exist for an output alone (``output_layers`` of a backbone's class) may be
+    Parameters that only an output uses (``output_layers`` of a backbone's class) may be
     absent from the file, and it may have those of other outputs.
 
     Args:
@@ -130,7 +130,7 @@ def load_weights(
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Loaded:
-    """Load what fits of a state dict.
+    """Load the tensors of a state dict whose names and shapes match.
 
     Args:
         model (nn.Module): The model; wrappers for training and test-time augmentation are looked
@@ -181,7 +181,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], source: str) -> Loaded:
 
 
 def align(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[str, str]:
-    """The prefixes to take off and to put on with which the most names are those of a model."""
+    """Prefixes to remove and to add so that the most names are those of a model."""
     prefixes = (*PREFIXES, 'backbone.')
     choices = [('', ''), *((p, '') for p in prefixes), *(('', p) for p in prefixes)]
     return max(choices, key=lambda choice: len(_renamed(state, choice).keys() & wanted.keys()))
@@ -221,7 +221,7 @@ def _load(
 
 @contextmanager
 def partial_allowed(allowed: bool = True) -> Iterator[None]:
-    """Load what fits of weights that do not, in every load inside."""
+    """Context in which loads accept weights that match a model only in part."""
     token = _insisted.set(allowed)
     try:
         yield
@@ -230,7 +230,7 @@ def partial_allowed(allowed: bool = True) -> Iterator[None]:
 
 
 def insist(loaded: Loaded) -> None:
-    """Refuse weights that a training should not start from.
+    """Raise if training should not start from the loaded weights.
 
     A head for other classes may differ; a file of which less than half fits is another model's.
 

@@ -68,7 +68,7 @@ def fetch(source: str | Path) -> Iterator[BinaryIO]:
 def download(url: str) -> Path:
     """Download a file, or find it where it was downloaded to.
 
-    In a distributed run the first process downloads before the others look.
+    In a distributed run the first process downloads; the others wait for it.
 
     Args:
         url (str): An ``http(s)`` URL.

@@ -1,4 +1,4 @@
-"""Errors of command lines: what the user can mend ends in one line and exit code 2."""
+"""Errors of command lines: user errors end in one line and exit code 2."""
 
 from __future__ import annotations
 

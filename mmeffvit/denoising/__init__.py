@@ -1,4 +1,4 @@
-"""Denoisers for images and video: networks, data, and what trains and applies them."""
+"""Denoisers for images and video: networks, data, training and inference."""
 
 from .data import (
     AddGaussianNoise,

@@ -1,4 +1,4 @@
-"""Checkpoints that outlast kills and bad losses: mmengine's hook with other guarantees."""
+"""Checkpoint hooks that survive killed runs and non-finite losses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GRADIENTS = 'gradients'
 
 
 class NonFiniteError(ValueError):
-    """The loss or the weights of a run are no numbers any more."""
+    """Raised if the loss or the weights of a run are not finite."""
 
 
 # In mmengine's own registry, so that configs of every framework find it.
@@ -158,7 +158,7 @@ class _Deferred:
 class FiniteLossHook(Hook):
     """Stop a run whose loss is not finite.
 
-    ``tools/train.py`` adds it to every run. The loss of an iteration is looked at in the next one,
+    ``tools/train.py`` adds it to every run. The loss of an iteration is checked in the next one,
     so that a GPU is not waited for.
 
     Args:
@@ -178,7 +178,7 @@ class FiniteLossHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None
     ) -> None:
-        """Look at the previous loss, and keep this one.
+        """Check the previous loss, and keep this one.
 
         Raises:
             NonFiniteError: After ``patience`` iterations.
@@ -189,7 +189,7 @@ class FiniteLossHook(Hook):
             self._previous = runner.iter, torch.isfinite(loss.detach()).all()
 
     def after_train(self, runner: Runner) -> None:
-        """Look at the last loss."""
+        """Check the last loss."""
         self._check(runner)
 
     def _check(self, runner: Runner) -> None:

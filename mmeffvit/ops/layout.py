@@ -1,7 +1,7 @@
 """Views between tokens, maps and quad order.
 
 Quad order: with ``n`` halvings, a row index is (r0, b1..bn), r0 the high part and b1..bn its ``n``
-low bits, a column index (c0, e1..en) likewise; tokens are sorted by (r0, c0, b1, e1, ..., bn, en).
+low bits, and a column index is (c0, e1..en); tokens are sorted by (r0, c0, b1, e1, ..., bn, en).
 The 2x2 children of node ``p`` are then nodes ``4p .. 4p + 3`` of the next finer level, in the order
 (0, 0), (0, 1), (1, 0), (1, 1), so pooling is a mean over four neighbours in memory and a child
 index is arithmetic.

@@ -30,7 +30,7 @@ from .operators import register_composite
 
 
 class Projection(NamedTuple):
-    """A linear layer and the tokens it is still to be applied to.
+    """Deferred linear layer: its parameters and the tokens to apply it to.
 
     Attributes:
         tokens (Tensor): ``(B, N, C)``.
@@ -56,7 +56,7 @@ def lookup_gather(
     dropout: float = 0.0,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Read from the lookup tokens, keeping the attention weights.
+    """Cross-attention from compressed to lookup tokens that also returns its weights.
 
     The softmax over the ``N`` lookup tokens runs in float32 (float64 for float64).
 
@@ -86,7 +86,7 @@ def lookup_infuse(
     normalise: bool = False,
     backend: str | None = None,
 ) -> Tensor:
-    """Send messages to the lookup tokens by the transposed weights of :func:`lookup_gather`.
+    """Cross-attention from lookup to compressed tokens by the transposed weights of the gathering.
 
     Args:
         weights (Tensor): ``(B, heads, M, N)``. No second softmax: what a lookup token receives is

@@ -51,7 +51,7 @@ def roll_tokens(tokens: Tensor, grid: Grid, shifts: tuple[int, int]) -> Tensor:
 def shifted_window_mask(
     grid: Grid, window_size: int, shifts: tuple[int, int], device: torch.device | None = None
 ) -> Tensor:
-    """Which tokens of a window were neighbours before the grid was rolled.
+    """Mask of shifted windows: which tokens of a window were neighbours before the shift.
 
     Args:
         grid (tuple[int, int]): ``(H, W)``, multiples of ``window_size``.
@@ -72,7 +72,7 @@ def shifted_window_mask(
 
 
 def relative_position_index(window_size: int) -> Tensor:
-    """Row of the ``(2 * window_size - 1) ** 2`` bias table for every query and key of a window.
+    """Index into the ``(2 * window_size - 1) ** 2`` bias table of every query and key of a window.
 
     Returns:
         Tensor: Integer ``(window_size ** 2, window_size ** 2)``, query first.

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under a partial name, then renamed."""
+"""Atomic writes: files are written under a partial name, then renamed."""
 
 from __future__ import annotations
 

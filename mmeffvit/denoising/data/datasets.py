@@ -28,10 +28,10 @@ def match_pairs(noisy: Path, clean: Path) -> list[tuple[Path, Path]]:
         if not images:
             raise ValueError(f'{folder} holds no image; set data_root and data_prefix.')
         found.append(images)
-    alone = sorted(found[0].keys() ^ found[1].keys())
-    if alone:
+    unpaired = sorted(found[0].keys() ^ found[1].keys())
+    if unpaired:
         raise ValueError(
-            f'{alone[0]} is in only one of {noisy} and {clean} ({len(alone)} such images); '
+            f'{unpaired[0]} is in only one of {noisy} and {clean} ({len(unpaired)} such images); '
             'pairs need the same relative path.'
         )
     return [(found[0][key], found[1][key]) for key in sorted(found[0])]
@@ -51,9 +51,9 @@ def sidd_pairs(folder: Path) -> list[tuple[Path, Path]]:
     if not noisy:
         raise ValueError(f'{folder} holds no *NOISY* image; give the Data folder of SIDD-Medium.')
     pairs = [(path, path.with_name(path.name.replace('NOISY', 'GT'))) for path in noisy]
-    alone = next((path for path, clean in pairs if not clean.is_file()), None)
-    if alone is not None:
-        raise ValueError(f'{alone} has no clean partner (GT in place of NOISY).')
+    unpaired = next((path for path, clean in pairs if not clean.is_file()), None)
+    if unpaired is not None:
+        raise ValueError(f'{unpaired} has no clean partner (GT in place of NOISY).')
     return pairs
 
 

@@ -37,7 +37,7 @@ UFORMER_ARCHS = {
 
 
 class Skip(NamedTuple):
-    """What travels from an encoder stage to the decoder stage of its resolution.
+    """Skip connection from an encoder stage to the decoder stage of its resolution.
 
     Attributes:
         map (Tensor): The stage's output ``(B, C, H, W)``.

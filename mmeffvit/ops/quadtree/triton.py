@@ -259,7 +259,7 @@ class _FineLevel(torch.autograd.Function):
 
 
 def _dropped(location: Tensor, K: int) -> Tensor:
-    """Bytes ``(parents, 4, 4K)``: 1 where a candidate is kept for the next level alone."""
+    """Bytes ``(parents, 4, 4K)``: 1 where a candidate is kept only for the next level."""
     dropped = torch.zeros(*location.shape[:2], 4 * K, dtype=torch.uint8, device=location.device)
     return dropped.scatter_(-1, location, 1)
 
