@@ -126,6 +126,10 @@ class HierarchicalTransformer(Backbone):
         for name, values in settings.items():
             if len(values) != num_stages:
                 raise ValueError(f'{name} has {len(values)} entries for {num_stages} stages.')
+        if any(isinstance(norm, bool) for norm in settings['stage_norm']):
+            raise ValueError(
+                f'stage_norm={stage_norm} must be a norm, such as nn.LayerNorm, or None.'
+            )
         strides = [4 << stage for stage in range(num_stages)]
         super().__init__(
             widths, strides, out_indices, frozen_stages, norm_eval, init_cfg, pretrained

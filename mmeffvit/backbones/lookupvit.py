@@ -43,21 +43,16 @@ class LookupViT(Backbone):
         patch_size (int | Sequence[int]): Side of a patch in pixels; for videos frames, height and
             width of a tubelet. Inputs are padded by zeros at the end of each axis.
         in_channels (int): Channels of the image.
-        antialias (bool): Resample the compressed tokens with antialiasing, so that every lookup
-            token contributes (our choice; the paper says "bilinear").
         attention (dict, optional): Options of the cross-attention of
             :class:`~mmeffvit.layers.LookupBlock`: ``norm_position``, ``l2p_out_proj``,
             ``p2l_out_proj``, ``reuse_norm``, ``attn_drop``. ``reuse_norm='row'`` divides by the sum
             over compressed tokens, so features do not depend on their number; recommended for
             dense prediction.
-        share_mhbc (bool): Share one gathering, infusion and lookup MLP between all blocks.
         qkv_bias (bool): Biases of the query, key and value projections.
         drop_path_rate (float): Rate of the last block; linear from 0 over all blocks.
         layer_scale (float, optional): Initial value of a learned scale per channel on all residual
             branches.
         norm_eps (float): Epsilon of all norms.
-        interpolate_mode (str): Interpolation of the position embedding: ``'bicubic'`` or
-            ``'bilinear'``.
         out_type (str): ``'featmap'``: maps at the stride of the patches; ``'pooled'``: mean
             compressed and mean lookup token, for ``LookupViTClsHead``; ``'tokens'``: both sets.
         out_tokens (str): Tokens of the maps: ``'lookup'``; ``'add'``, the lookup tokens plus the
@@ -71,6 +66,14 @@ class LookupViT(Backbone):
         with_cp (bool | str): What to recompute in backward: ``'mlp'``, or ``'all'`` (or True).
         init_cfg (dict, optional): mmengine initialisation.
         pretrained (str, optional): Checkpoint, short for an ``init_cfg`` of type ``Pretrained``.
+
+    Other Args:
+        antialias (bool): Ablation: resample the compressed tokens with antialiasing, so that every
+            lookup token contributes (our choice; the paper says "bilinear").
+        share_mhbc (bool): Ablation: share one gathering, infusion and lookup MLP between all
+            blocks.
+        interpolate_mode (str): Ablation: interpolation of the position embedding, ``'bicubic'`` or
+            ``'bilinear'``.
 
     Raises:
         ValueError: If an option is not one of the allowed values.

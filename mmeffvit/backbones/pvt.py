@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any
 
 from ..layers import Mlp, PatchEmbed, PositionEmbedding, SpatialReductionAttention
-from ..layers.deprecated import parts_of_flags
 from ..registry import MODELS
 from ..zoo import zoo_of
 from .base import with_options
@@ -51,7 +50,7 @@ class PVTv2(HierarchicalTransformer):
     zoo = zoo_of('pvtv2', PVTV2_ARCHS)
 
     def __init__(self, arch: str | dict = 'b2', **kwargs) -> None:
-        super().__init__(arch, **parts_of_flags(kwargs))
+        super().__init__(arch, **kwargs)
 
     def default_attentions(self, arch: dict, attention: dict) -> list[dict]:
         """Return spatial-reduction attention with the reduction ratio of each stage."""
@@ -105,7 +104,7 @@ class PVT(PVTv2):
             parts['position'] = [
                 partial(PositionEmbedding, grid=grid, mode='bilinear') for grid in grids
             ]
-        super().__init__(arch, **{**parts, **parts_of_flags(kwargs)})
+        super().__init__(arch, **{**parts, **kwargs})
         for module in self.modules():
             if isinstance(module, SpatialReductionAttention) and module.sr_ratio > 1:
                 module.sr.reset_parameters()  # torch's initialiser, as in the authors' code

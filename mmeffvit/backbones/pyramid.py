@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
-from ..layers import PositionEmbedding
-from ..layers.deprecated import parts_of_flags
+from torch import nn
+
+from ..layers import PatchEmbed, PositionEmbedding
 from ..registry import MODELS
 from .base import AttentionConfig
 from .hierarchical import HierarchicalTransformer
@@ -54,4 +55,32 @@ class PyramidTransformer(HierarchicalTransformer):
                 partial(PositionEmbedding, grid=(position_size // (4 << i),) * 2, mode='bilinear')
                 for i in range(len(depths))
             ]
-        super().__init__(arch, attentions=attentions, **parts_of_flags(kwargs))
+        super().__init__(arch, attentions=attentions, **_parts_of_flags(kwargs))
+
+
+def _parts_of_flags(options: dict) -> dict:
+    """Replace the flags ``overlap`` and ``stage_norm`` of version 0.1 by the layers they chose."""
+    options = dict(options)
+    flags = {
+        name: options.pop(name)
+        for name in ('overlap', 'stage_norm')
+        if isinstance(options.get(name), bool)
+    }
+    if not flags:
+        return options
+    warnings.warn(
+        f'{", ".join(flags)} are deprecated; give stem, downsample and stage_norm as layers.',
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    parts = {}
+    if 'stage_norm' in flags:
+        parts['stage_norm'] = nn.LayerNorm if flags['stage_norm'] else None
+    if 'overlap' in flags:
+        overlap = flags['overlap']
+        sizes = dict(stem=(7, 4, 3), downsample=(3, 2, 1))
+        if not overlap:
+            sizes = dict(stem=(4, 4, 0), downsample=(2, 2, 0))
+        for name, (patch_size, stride, padding) in sizes.items():
+            parts[name] = partial(PatchEmbed, patch_size=patch_size, stride=stride, padding=padding)
+    return {**parts, **options}

@@ -150,9 +150,6 @@ class LookupBlock(RecomputingBlock):
         mlp_ratio (float): Hidden width of the refinement's MLP over D (p).
         lookup_mlp_div (float): D over the hidden width of the lookup MLP (q).
         qkv_bias (bool): Biases of the query, key and value projections.
-        norm_position (str): ``'post_proj'`` or ``'pre'``; see :class:`LookupGather`.
-        l2p_out_proj (bool): Output projection of the gathering.
-        p2l_out_proj (bool): Output projection of the infusion.
         reuse_norm (str): ``'none'`` or ``'row'``; see :class:`LookupInfuse`.
         drop_path (float): Drop rate of the residual branches.
         attn_drop (float): Dropout of the gathering's weights.
@@ -161,6 +158,11 @@ class LookupBlock(RecomputingBlock):
         norm_eps (float): Epsilon of all norms.
         with_cp (bool | str): What to recompute in backward: True or ``'all'`` the block, so that
             the attention weights are not stored; ``'mlp'`` both MLPs.
+
+    Other Args:
+        norm_position (str): Ablation: ``'post_proj'`` or ``'pre'``; see :class:`LookupGather`.
+        l2p_out_proj (bool): Ablation: output projection of the gathering.
+        p2l_out_proj (bool): Ablation: output projection of the infusion.
 
     Raises:
         ValueError: If ``with_cp``, ``norm_position`` or ``reuse_norm`` is not one of the allowed

@@ -323,10 +323,6 @@ def test_a_host_without_attention():
             partial(SkipUformer, attention=dict(mode='encoder')),
         ),
         (
-            partial(PVT, TINY, overlap=True, stage_norm=True, mlp='ConvMlp', position_size=None),
-            partial(PVTv2, TINY),
-        ),
-        (
             partial(
                 PyramidTransformer,
                 **TINY,
@@ -346,3 +342,10 @@ def test_arguments_of_version_0_1(old, new):
         old = old()
     shapes = [{k: v.shape for k, v in model.state_dict().items()} for model in (old, new())]
     assert shapes[0] == shapes[1]
+
+
+def test_flags_of_version_0_1_are_refused():
+    with pytest.raises(TypeError, match="'overlap'"):
+        PVT(TINY, overlap=True)
+    with pytest.raises(ValueError, match='stage_norm=True must be a norm'):
+        PVTv2(TINY, stage_norm=True)

@@ -67,8 +67,6 @@ class Uformer(BaseModule):
         in_channels (int): Channels of the input; only with 3 is it added to the output.
         window_size (int): Side of a window.
         mlp_ratio (float): Hidden width of the feed-forward networks over their width.
-        bottleneck_shift (bool): Also shift the windows of every second block of the bottleneck.
-            The published weights were trained without, at a size at which it is one window.
         pad_mode (str): How an image is padded to multiples of :attr:`size_divisor`:
             ``'reflect'`` pads the bottom and right by reflection; ``'zero_square'`` centres the
             image in a square of zeros, as the authors' test scripts do.
@@ -76,6 +74,11 @@ class Uformer(BaseModule):
             over the encoder, mirrored in the decoder.
         with_cp (bool | str): What blocks recompute in backward, see :class:`TransformerBlock`.
         init_cfg (dict, optional): mmengine initialisation.
+
+    Other Args:
+        bottleneck_shift (bool): Ablation: also shift the windows of every second block of the
+            bottleneck. The published weights were trained without, at a size at which it is one
+            window.
 
     Raises:
         ValueError: If ``pad_mode`` is unknown or the arch does not have nine stages.

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...registry import MODELS, build_layer
 from ..data.structures import RestorationSample
+from .losses import CharbonnierLoss
 from .tiling import run_clip, run_tiled
 
 
@@ -100,10 +101,10 @@ class Restorer(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        preprocessor = build_layer(data_preprocessor or dict(type='RestorationPreprocessor'))
+        preprocessor = build_layer(data_preprocessor or RestorationPreprocessor)
         super().__init__(preprocessor, init_cfg)
         self.backbone = build_layer(backbone)
-        self.loss = build_layer(loss or dict(type='CharbonnierLoss'))
+        self.loss = build_layer(loss or CharbonnierLoss)
         mixup = (train_cfg or {}).get('mixup')
         self.mixup = None if mixup is None else MixUp(**mixup)
         self.test_cfg = dict(test_cfg or {})
