@@ -73,6 +73,8 @@ def build_model(config: str | Path | Config) -> nn.Module:
         config = read_config(config)
     if 'model' not in config:
         raise ValueError(f'{config.filename or "The config"} has no model: set model=dict(...).')
+    if not isinstance(config.model, dict):
+        raise ValueError(f'model={config.model!r} of the config must be dict(type=...).')
     model = config.model.copy()
     if 'data_preprocessor' in config:
         model.setdefault('data_preprocessor', config.data_preprocessor)
@@ -112,7 +114,8 @@ def load_backbone(
     config = read_config(path)
     scope = activate_scope(config)
     init_default_scope(scope)
-    if 'backbone' not in config.get('model', {}):
+    model = config.get('model')
+    if not isinstance(model, dict) or not isinstance(model.get('backbone'), dict):
         raise ValueError(f'The model of {path} has no backbone.')
     backbone = ROOT_MODELS.build({**config.model.backbone, 'init_cfg': None}).eval()
     if checkpoint is not None:

@@ -79,8 +79,10 @@ def main() -> None:
     if args.dst.suffix not in SUFFIXES:
         raise UserError(f'{args.dst} must end in one of {", ".join(SUFFIXES)}.')
     with user_input():
+        weights = read_weights(args.src)
+    try:
         result = convert(
-            read_weights(args.src),
+            weights,
             args.family,
             args.part,
             num_heads=args.num_heads and tuple(args.num_heads),
@@ -89,6 +91,8 @@ def main() -> None:
             activation=args.activation,
             shift_rule=args.shift_rule,
         )
+    except ValueError as error:
+        raise UserError(f'{args.src}: {error}') from error
     report(result, args.verbose)
     if not result.is_exact and not args.allow_partial:
         raise UserError(

@@ -42,7 +42,8 @@ def fetch(source: str | Path) -> Iterator[BinaryIO]:
     if not separator:
         path = Path(text).expanduser()
         if not os.path.isfile(path):  # False also for names that are too long
-            raise CheckpointError(f'{source} does not exist: give the path of a checkpoint.')
+            found = 'is a folder' if os.path.isdir(path) else 'does not exist'
+            raise CheckpointError(f'{source} {found}: give the path of a checkpoint.')
     elif scheme in ('http', 'https'):
         path = download(text)
     elif scheme in _ZOOS:

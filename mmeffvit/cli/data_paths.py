@@ -9,6 +9,13 @@ from ..utils.config import LOADERS, iter_datasets
 from .errors import UserError
 
 EVALUATORS = ('val_evaluator', 'test_evaluator')
+#: Settings of a config that are a dict, a list of dicts, or either.
+_DICTS = (
+    *('model', 'optim_wrapper', 'default_hooks', 'env_cfg', 'visualizer', 'randomness'),
+    *('train_cfg', 'val_cfg', 'test_cfg', *LOADERS),
+)
+_LISTS = ('custom_hooks',)
+_EITHER = ('param_scheduler', *EVALUATORS)
 
 
 def _is_local(path: str) -> bool:
@@ -44,6 +51,36 @@ def check_data(cfg: Config, loaders: Sequence[str]) -> None:
                 f'{path} does not exist: {remedy}, or name the folder of the data by '
                 '--data-root PATH.'
             )
+
+
+def check_settings(cfg: Config) -> None:
+    """Check that the settings of a runner are of the kind that it reads.
+
+    Args:
+        cfg (Config): The whole config.
+
+    Raises:
+        UserError: Names the first that is not.
+    """
+    for name in (*_DICTS, *_LISTS, *_EITHER):
+        value = cfg.get(name)
+        if value is None or (isinstance(value, dict) and name not in _LISTS):
+            continue
+        listed = isinstance(value, (list, tuple)) and name not in _DICTS
+        if not listed or not all(isinstance(entry, dict) for entry in value):
+            kind = 'a list of dicts' if name in _LISTS else 'a dict'
+            raise UserError(f'{name}={value!r} of the config must be {kind}.')
+    for name in LOADERS:
+        dataset = (cfg.get(name) or {}).get('dataset', {})
+        if not isinstance(dataset, dict):
+            raise UserError(f'{name}.dataset={dataset!r} of the config must be a dict.')
+    seed = (cfg.get('randomness') or {}).get('seed')
+    if not isinstance(seed, (int, type(None))):
+        raise UserError(f'randomness.seed={seed!r} of the config must be a whole number.')
+    for key in ('max_epochs', 'max_iters', 'val_interval'):
+        value = (cfg.get('train_cfg') or {}).get(key, 1)
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f'train_cfg.{key}={value!r} must be a whole number from 1.')
 
 
 def check_loaders(cfg: Config, loaders: Sequence[str]) -> None:

@@ -10,20 +10,47 @@ from types import FrameType
 from typing import Any
 
 import torch
+from mmengine.dataset import BaseDataset
 from mmengine.registry import Registry, build_functions
+from mmengine.runner import Runner
 
 from ..checkpoints import CheckpointError
 from ..engine.checkpoint import NonFiniteError
 from ..utils.requirements import explain_import_error
 
 #: What constructors raise about their arguments.
-_REFUSALS = (TypeError, ValueError, AssertionError, KeyError, OSError)
+_REFUSALS = (
+    *(TypeError, ValueError, AssertionError, LookupError, OSError),
+    *(ArithmeticError, AttributeError, RuntimeError),
+)
+#: Settings of a config, by the method of the runner that reads them and runs nothing.
+_SETTINGS = {
+    getattr(Runner, name).__code__: setting
+    for name, setting in dict(
+        setup_env='env_cfg',
+        build_logger='log_level',
+        build_message_hub='experiment_name',
+        build_visualizer='visualizer',
+        build_model='model',
+        build_optim_wrapper='optim_wrapper',
+        build_param_scheduler='param_scheduler',
+        build_evaluator='an evaluator',
+        build_dataloader='a dataloader',
+        build_train_loop='train_cfg',
+        build_val_loop='val_cfg',
+        build_test_loop='test_cfg',
+        build_log_processor='log_processor',
+        register_default_hooks='default_hooks',
+        register_custom_hooks='custom_hooks',
+        __init__='a setting',
+    ).items()
+}
 #: Arguments that a constructor lacks or does not know, in Python's words.
 _ARGUMENT = re.compile(
     r"got an unexpected keyword argument '(?P<unknown>\w+)'|"
     r'missing \d+ required (?:positional|keyword-only) arguments?: (?P<missing>.+)'
 )
-_UNREGISTERED = re.compile(r'(?:KeyError: )?["\']?(\S+) is not in the (\S+?)(?:::(\S+))? registry')
+_UNREGISTERED = re.compile(r'(?:KeyError: )?["\']?(\S+) is not in the (\S+?)(?:::(.+?))? registry')
 #: Older mmengine puts where it was building before the message.
 _WHERE = re.compile(r'^[\'"]?(?:class|function|method) `[^`]+` in \S+: ')
 
@@ -41,7 +68,7 @@ def explain(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, ImportError):
         return explain_import_error(error)
-    for rule in (_building, _worker, _batch_norm, _memory, _file):
+    for rule in (_memory, _building, _settings, _data, _worker, _batch_norm, _file):
         sentence = rule(error)
         if sentence is not None:
             return sentence
@@ -62,6 +89,8 @@ def _building(error: BaseException) -> str | None:
         return unregistered(name, registry)
     if 'must contain the key "type"' in message:
         return f'a part of the config has no type: {dict(values["cfg"])}.'
+    if not isinstance(values['cfg'], dict):
+        return f'a part of the config must be dict(type=...), not {values["cfg"]!r}.'
     built: Any = values.get('obj_cls')
     name = getattr(built, '__name__', str(built))
     if found := _ARGUMENT.search(message):
@@ -69,8 +98,32 @@ def _building(error: BaseException) -> str | None:
             return f'{name} of the config needs {found["missing"]}.'
         given = found['unknown']
         return f'{name} of the config has no argument {given!r}{_near(given, _arguments(built))}'
-    reason = message if isinstance(error, (ValueError, OSError)) else _with_type(error, message)
-    return f'{name} of the config cannot be built: {reason}'
+    return f'{name} of the config cannot be built: {_reason(error, message)}'
+
+
+def _settings(error: BaseException) -> str | None:
+    """Errors while a runner reads its settings, before it runs."""
+    found = [_SETTINGS[f.f_code] for f in _frames(error) if f.f_code in _SETTINGS]
+    if not found or not isinstance(error, _REFUSALS):
+        return None
+    return f'{found[-1]} of the config cannot be used: {_reason(error, str(error))}'
+
+
+def _data(error: BaseException) -> str | None:
+    """Errors while a dataset reads and transforms a sample, in this process or a worker."""
+    in_worker = re.search(
+        r'^Caught \w+ in DataLoader worker process .*\n(\S+: .+)', str(error), re.DOTALL
+    )
+    if in_worker:
+        reason = in_worker[1].strip().rpartition('\n')[2]
+        return f'a sample of the data cannot be read: {reason}'
+    frames = list(_frames(error))
+    if not any(frame.f_code is BaseDataset.__getitem__.__code__ for frame in frames):
+        return None
+    samples = [f.f_locals.get('results') for f in frames]
+    paths = [s['img_path'] for s in samples if isinstance(s, dict) and s.get('img_path')]
+    sample = paths[0] if paths else 'a sample of the data'
+    return f'{sample} cannot be read: {_reason(error, str(error))}'
 
 
 def unregistered(name: str, registry: Any) -> str:
@@ -151,5 +204,8 @@ def _near(name: str, known: list[str]) -> str:
     return f'; did you mean {bare[near[0]]!r}?' if near else '.'
 
 
-def _with_type(error: BaseException, message: str) -> str:
+def _reason(error: BaseException, message: str) -> str:
+    """The message, with the type where it says what is wrong."""
+    if isinstance(error, (ValueError, OSError)):
+        return message
     return f'{type(error).__name__}: {message}' if message else type(error).__name__

@@ -18,7 +18,7 @@ from torch import distributed, nn
 
 from ..utils.atomic import atomic
 from ..utils.config import read_config
-from .data_paths import move_data_root
+from .data_paths import check_settings, move_data_root
 from .errors import UserError
 from .options import output_folder
 
@@ -36,10 +36,12 @@ class OptionsAction(DictAction):
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         """Parse ``values`` into a dict."""
+        text = ' '.join(map(str, values or ()))
         try:
             super().__call__(parser, namespace, values, option_string)
+            if not all(part for key in getattr(namespace, self.dest) for part in key.split('.')):
+                raise ValueError
         except (ValueError, AssertionError):
-            text = ' '.join(map(str, values or ()))
             parser.error(f'{option_string} takes key=value pairs with balanced brackets: {text}')
 
 
@@ -82,6 +84,7 @@ def load_config(args: argparse.Namespace) -> Config:
     cfg = read_config(args.config)
     options = dict(args.cfg_options or {})
     # Overriding this variable would change nothing: mmengine has filled it in already.
+    check_settings(cfg)
     root = args.data_root or options.pop('data_root', None)
     if root:
         move_data_root(cfg, root)
@@ -93,6 +96,11 @@ def load_config(args: argparse.Namespace) -> Config:
         cfg.work_dir = str(args.work_dir)
     elif not cfg.get('work_dir'):
         cfg.work_dir = os.path.join('work_dirs', Path(args.config).stem)
+    try:
+        output_folder(str(cfg.work_dir))
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f'work_dir={error}.') from None
+    check_settings(cfg)
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     return cfg

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
+import re
+import tempfile
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
@@ -63,6 +64,15 @@ def fraction(text: str) -> float:
     return value
 
 
+def pattern(text: str) -> str:
+    """Read a regular expression."""
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f'{text} is no regular expression: {error}') from None
+    return text
+
+
 def device(text: str) -> str:
     """Read the name of a device that is there."""
     try:
@@ -90,8 +100,13 @@ def _check_writable(folder: Path, text: str) -> None:
     there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
     if not there.is_dir():
         raise argparse.ArgumentTypeError(f'{text} cannot be written: {there} is no folder')
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise argparse.ArgumentTypeError(f'{text} cannot be written: {there} is write-protected')
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f'{text} cannot be written: {there}: {error.strerror}'
+        ) from None
 
 
 def _integer(text: str, least: int, most: int | None = None) -> int:

@@ -45,7 +45,10 @@ def check_optimizer(cfg: Config) -> None:
             'AmpOptimWrapper of the config needs an accelerator and none is visible: train with '
             '--cfg-options optim_wrapper.type=OptimWrapper.'
         )
-    kind = (wrapper.get('optimizer') or {}).get('type')
+    optimizer = wrapper.get('optimizer')
+    if not isinstance(optimizer, dict):
+        raise UserError(f'optim_wrapper.optimizer={optimizer!r} of the config must be a dict.')
+    kind = optimizer.get('type')
     if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
         raise UserError(unregistered(kind, OPTIMIZERS))
 

@@ -40,6 +40,11 @@ class CheckpointHook(_CheckpointHook):
     that they are lost.
     """
 
+    def __init__(self, interval: int = -1, **kwargs) -> None:
+        if not isinstance(interval, int):
+            raise ValueError(f'interval={interval!r} of checkpoints must be a whole number.')
+        super().__init__(interval, **kwargs)
+
     def before_train(self, runner: Runner) -> None:
         """Also delete what a killed run left half-written."""
         super().before_train(runner)

@@ -29,8 +29,11 @@ def read_config(path: str | Path) -> Config:
         raise ValueError(f'{path} does not exist: give the path of a config file.')
     try:
         return Config.fromfile(path)
-    except ImportError:
-        raise
+    except ImportError as error:
+        if 'custom modules' not in str(error):
+            raise
+        reason = str(error.__cause__ or error).partition('\n')[0]
+        raise ValueError(f'{path} cannot be read: custom_imports: {reason}.') from error
     except RecursionError:
         raise ValueError(f'{path} inherits from itself: mend its _base_.') from None
     except SyntaxError as error:

@@ -70,10 +70,10 @@ def check_device(name: str) -> str:
         device = torch.device(name)
     except RuntimeError:
         raise ValueError(f"device={name!r} is unknown: use 'cpu', 'cuda' or 'cuda:1'.") from None
-    kind = getattr(torch, device.type, None)
-    if device.type in ('cpu', 'meta') or kind is None:
+    if device.type == 'cpu':
         return name
-    if not kind.is_available():
+    kind = getattr(torch, device.type, None)
+    if not hasattr(kind, 'is_available') or not kind.is_available():
         raise ValueError(f"device={name!r} is not available here: use 'cpu'.")
     count = kind.device_count()
     if device.index is not None and device.index >= count:

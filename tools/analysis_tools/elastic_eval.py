@@ -53,8 +53,9 @@ def parse_args() -> argparse.Namespace:
 
 
 def _size(text: str) -> tuple[int, ...]:
-    sides = [positive(side) for side in text.split('x')]
-    if len(sides) > 2:
+    parts = text.split('x')
+    sides = [positive(side) for side in parts if side]
+    if len(sides) < len(parts) or len(sides) > 2:
         raise argparse.ArgumentTypeError(f'{text} must be a side, such as 5, or two, such as 4x7')
     return tuple(sides * 2 if len(sides) == 1 else sides)
 
@@ -77,12 +78,13 @@ def main() -> None:
                 f'The backbone of {args.config} is {type(backbone).__name__}; '
                 'only LookupViT has a number of compressed tokens.'
             )
-        records = [_evaluate(runner, backbone, size) for size in args.sizes]
-    metric = args.metric or next(key for key in records[0]['metrics'])
-    if metric not in records[0]['metrics']:
-        raise UserError(
-            f'--metric {metric} is not one of {", ".join(records[0]["metrics"])}; choose one.'
-        )
+        records = []
+        for size in args.sizes:
+            records.append(_evaluate(runner, backbone, size))
+            metrics = records[0]['metrics']
+            metric = args.metric or next(iter(metrics))
+            if metric not in metrics:  # said before the other sizes are evaluated
+                raise UserError(f'--metric {metric} is not one of {", ".join(metrics)}.')
     _print(records, metric)
     if args.json:
         write_json(args.json, records, indent=1)

@@ -38,7 +38,7 @@ from mmeffvit.analysis.cka import (
 )
 from mmeffvit.checkpoints import partial_allowed
 from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
-from mmeffvit.cli.options import Parser, device, fraction, output_folder, positive
+from mmeffvit.cli.options import Parser, device, fraction, output_folder, pattern, positive
 from mmeffvit.models import load_backbone
 from mmeffvit.utils.atomic import atomic
 from mmeffvit.utils.images import list_images, read_upright
@@ -57,7 +57,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--exact', action='store_true', help='CKA over all images at once')
     parser.add_argument('--threshold', type=fraction, default=0.8, help='of the suggestion')
     parser.add_argument('--heads', choices=('mean', 'concat'), default='mean')
-    parser.add_argument('--layers', default=ATTENTION, help='regular expression of module names')
+    parser.add_argument(
+        '--layers', type=pattern, default=ATTENTION, help='regular expression of module names'
+    )
     parser.add_argument(
         '--device', type=device, default='cuda' if torch.cuda.is_available() else 'cpu'
     )
