@@ -14,6 +14,7 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.registry import DefaultScope, init_default_scope
 
 from .checkpoints import load_weights
+from .checkpoints.index import published_model, resolve
 from .utils.config import activate_scope, read_config
 from .zoo import current_name, entries
 
@@ -21,14 +22,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def get_model(name: str, pretrained: str | Path | None = None, **options) -> nn.Module:
+def get_model(name: str, pretrained: bool | str | Path | None = None, **options) -> nn.Module:
     """Build a backbone or denoiser by name, without any of the frameworks.
 
     Args:
         name (str): One of :func:`list_models`.
-        pretrained (str | Path, optional): File or URL of weights, ``.pth`` or ``.safetensors``,
-            converted by ``tools/convert_checkpoint.py`` or trained here. Only tensors are loaded,
-            and every one must fit; norms of other ``out_indices`` may be absent or in excess.
+        pretrained (bool | str | Path, optional): True for the published weights of that name; or
+            a file or URL of weights, ``.pth`` or ``.safetensors``, converted by
+            ``tools/convert_checkpoint.py`` or trained here, or ``mmeffvit://NAME``. Only tensors
+            are loaded, and every one must fit; norms of other ``out_indices`` may be absent or in
+            excess.
         **options: Arguments of the class, such as ``out_indices``.
 
     Returns:
@@ -36,10 +39,11 @@ def get_model(name: str, pretrained: str | Path | None = None, **options) -> nn.
         ``out_channels`` and ``out_strides`` which.
 
     Raises:
-        ValueError: If there is no such model, or the weights are not its own.
+        ValueError: If there is no such model, no weights are published for it, or they cannot be
+            had or are not its own.
 
     Example:
-        >>> backbone = mmeffvit.get_model('quadtree_b2', out_indices=(1, 2, 3))
+        >>> backbone = mmeffvit.get_model('quadtree_b2', pretrained=True, out_indices=(1, 2, 3))
         >>> features = backbone(torch.rand(1, 3, 480, 640))
     """
     known = entries()
@@ -50,8 +54,10 @@ def get_model(name: str, pretrained: str | Path | None = None, **options) -> nn.
             f'There is no model {name!r} ({near}); mmeffvit.list_models() gives all names.'
         )
     model_class, arguments = known[name]
+    if pretrained is True:
+        pretrained = published_model(name).address
     model = model_class(**{**arguments, **options})
-    if pretrained is not None:
+    if pretrained:
         load_weights(model, pretrained)
     return model
 
@@ -101,8 +107,8 @@ def load_backbone(
 
     Args:
         path (str | Path): A config of any task.
-        checkpoint (str | Path, optional): Weights of the whole model or of the backbone; only
-            tensors and training state are read.
+        checkpoint (str | Path, optional): Weights of the whole model or of the backbone, or
+            ``'published'`` for those of the config; only tensors and training state are read.
 
     Returns:
         tuple: The backbone in eval mode, and a function from an RGB image ``(H, W, 3)`` uint8 to
@@ -119,7 +125,7 @@ def load_backbone(
         raise ValueError(f'The model of {path} has no backbone.')
     backbone = ROOT_MODELS.build({**config.model.backbone, 'init_cfg': None}).eval()
     if checkpoint is not None:
-        load_weights(backbone, checkpoint)
+        load_weights(backbone, resolve(checkpoint, path))
     processor = {
         'mean': (0, 0, 0),
         'std': (255,) * 3 if scope == 'mmeffvit' else (1,) * 3,  # denoisers take images in [0, 1]

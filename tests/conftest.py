@@ -15,6 +15,10 @@ SHAPES = ShapesConfig(
     num_frames=3,
 )
 
+# No test reaches for the network: runs start from scratch, and published weights come from nowhere.
+os.environ.setdefault('MMEFFVIT_FROM_SCRATCH', '1')
+os.environ.setdefault('MMEFFVIT_WEIGHTS', os.path.join(os.path.dirname(__file__), 'no-weights'))
+
 # Triton decides when it is imported whether to interpret its kernels, as it must without a GPU.
 if not torch.cuda.is_available():
     os.environ.setdefault('TRITON_INTERPRET', '1')

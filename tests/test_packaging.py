@@ -60,7 +60,7 @@ def relative_files(folder, *patterns):
 
 
 def test_package_holds_every_module_config_and_tool(site):
-    files = ('*.py', 'py.typed')
+    files = ('*.py', 'py.typed', 'published.json')
     assert relative_files(ROOT / 'mmeffvit', *files) <= relative_files(site / 'mmeffvit', *files)
     mim = site / 'mmeffvit' / '.mim'
     configs = relative_files(ROOT / 'configs', '*.py', '*.yml')
@@ -124,7 +124,7 @@ def test_extras_stand_on_the_runtime_and_name_one_distribution_each(site):
     (metadata,) = site.glob('*.dist-info/METADATA')
     lines = [line for line in metadata.read_text().splitlines() if line.startswith('Requires-Dist')]
     runtime = {line.split()[1] for line in lines if 'extra ==' not in line}
-    assert runtime == {'numpy', 'safetensors', 'torch>=2.5'}
+    assert runtime == {'filelock', 'numpy', 'safetensors', 'torch>=2.5'}
     everything = [line for line in lines if line.endswith('extra == "all"')]
     originals = [line for line in lines if line.endswith('extra == "openmmlab"')]
     assert sum('onedl-mm' in line for line in everything) == 5

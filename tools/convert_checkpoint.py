@@ -20,6 +20,7 @@ from mmeffvit.checkpoints import FAMILIES, PARTS, Conversion, convert, read_weig
 from mmeffvit.cli.errors import UserError, run_cli, user_input
 from mmeffvit.cli.options import Parser, output_file, positive
 from mmeffvit.layers import Mlp
+from mmeffvit.layers.quadtree import VALUE_ACTS
 from mmeffvit.layers.window import SHIFT_RULES
 from mmeffvit.zoo import current_name
 
@@ -68,6 +69,11 @@ def parse_args() -> argparse.Namespace:
         choices=SHIFT_RULES,
         help='whose shifts of windows a Swin makes where a map fits in one',
     )
+    parser.add_argument(
+        '--value-act',
+        choices=VALUE_ACTS,
+        help='activation that a QuadTree has in its value branches (gelu)',
+    )
     parser.add_argument('--allow-partial', action='store_true', help='write despite a mismatch')
     parser.add_argument('--verbose', action='store_true', help='list every key')
     return parser.parse_args()
@@ -90,6 +96,7 @@ def main() -> None:
             drop_distillation=args.drop_distillation,
             activation=args.activation,
             shift_rule=args.shift_rule,
+            value_act=args.value_act,
         )
     except ValueError as error:
         raise UserError(f'{args.src}: {error}') from error

@@ -20,7 +20,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file of a denoiser')
-    parser.add_argument('checkpoint', help='its weights')
+    parser.add_argument(
+        'checkpoint', help='its weights: a file, a URL, mmeffvit://NAME, or published'
+    )
     parser.add_argument('source', help='image, video, or folder of images, frames or clips')
     parser.add_argument('--out', required=True, type=output_folder, help='folder for the results')
     parser.add_argument(

@@ -27,7 +27,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file of any task')
-    parser.add_argument('checkpoint', help='its weights, .pth or .safetensors')
+    parser.add_argument(
+        'checkpoint', help='its weights: a file, a URL, mmeffvit://NAME, or published'
+    )
     parser.add_argument('inputs', nargs='+', help='images, videos, folders of images, patterns')
     parser.add_argument('--out', required=True, type=output_folder, help='folder for the results')
     parser.add_argument(

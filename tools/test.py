@@ -4,6 +4,7 @@
 import argparse
 
 from mmeffvit.checkpoints import load_weights, partial_allowed
+from mmeffvit.checkpoints.index import resolve
 from mmeffvit.cli.data_files import check_data_files
 from mmeffvit.cli.data_paths import check_data, check_loaders
 from mmeffvit.cli.errors import add_allow_partial, run_cli, user_input
@@ -29,7 +30,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='its weights: a file or a URL')
+    parser.add_argument(
+        'checkpoint', help='its weights: a file, a URL, mmeffvit://NAME, or published'
+    )
     add_allow_partial(parser)
     parser.add_argument(
         '--out', type=output, help='keep the predictions in this .pkl file (mmseg: in this folder)'
@@ -60,8 +63,9 @@ def run(args: argparse.Namespace, out: str | None) -> None:
         cfg = load_config(args)
         scope = activate_scope(cfg)
         check_loaders(cfg, ('test_dataloader',))
-        loaded = load_weights(build_model(cfg), args.checkpoint, args.allow_partial)
-        cfg.load_from = args.checkpoint
+        checkpoint = resolve(args.checkpoint, args.config)
+        loaded = load_weights(build_model(cfg), checkpoint, args.allow_partial)
+        cfg.load_from = checkpoint
         if args.show or args.show_dir:
             show_dir = str(args.show_dir) if args.show_dir else None
             enable_visualization(cfg, scope, args.show, show_dir, args.wait_time)

@@ -16,11 +16,13 @@ from mmeffvit.cli.launch import (
 from mmeffvit.cli.options import Parser, seed
 from mmeffvit.cli.training import (
     check_optimizer,
+    choose_start,
     enable_amp,
     enable_auto_scale_lr,
     enable_finite_loss,
     enable_resume,
     preview_weights,
+    refuse_published,
     set_seed,
 )
 from mmeffvit.utils.config import activate_scope
@@ -37,6 +39,11 @@ def parse_args() -> argparse.Namespace:
         const='auto',
         metavar='CHECKPOINT',
         help='continue from a checkpoint, by default the last one in the work directory',
+    )
+    parser.add_argument(
+        '--from-scratch',
+        action='store_true',
+        help='start from initial values, not from the weights that the config names',
     )
     parser.add_argument(
         '--auto-scale-lr',
@@ -72,12 +79,15 @@ def main() -> None:
         if args.auto_scale_lr:
             enable_auto_scale_lr(cfg)
         resumed = enable_resume(cfg, args.resume) if args.resume else None
+        if cfg.get('resume') and cfg.get('load_from'):
+            refuse_published(str(cfg.load_from))
+        left_out = choose_start(cfg, args.from_scratch)
         if not args.ignore_nonfinite:
             enable_finite_loss(cfg)
         check_data(cfg, loaders)
         check_data_files(cfg, loaders)
         with partial_allowed(args.allow_partial):
-            notes = preview_weights(cfg, resumed)
+            notes = [*left_out, *preview_weights(cfg, resumed)]
     with process_group(cfg), partial_allowed(args.allow_partial):
         build_runner(cfg, notes).train()
 

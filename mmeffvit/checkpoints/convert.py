@@ -27,7 +27,7 @@ def _find_families() -> dict[str, KeyMap]:
     modules = [
         import_module(f'{__package__}.{found.name}')
         for found in iter_modules([str(Path(__file__).parent)])
-        if found.name != Path(__file__).stem
+        if found.name not in (Path(__file__).stem, 'published')  # which need the families
     ]
     found = {
         name.lower(): value
@@ -65,8 +65,8 @@ def convert(
             ViT; Sequence[int], of each stage of QuadTree, PVT and CSWin), ``image_size``
             (tuple[int, int], the ``(H, W)`` of a position table that is not square) and
             ``drop_distillation`` (bool, leave out DeiT's distillation token and its head) for
-            ViTs, and ``activation`` (str), that of their MLPs; ``shift_rule`` (str) for Swin. One
-            that is None counts as not given.
+            ViTs, and ``activation`` (str), that of their MLPs; ``shift_rule`` (str) for Swin;
+            ``value_act`` (str) for QuadTree. One that is None counts as not given.
 
     Returns:
         Conversion: The new state, and what was mapped, dropped, missing, unexpected, mismatched.

@@ -13,6 +13,7 @@ from mmengine.runner import checkpoint as original
 from torch import Tensor, nn
 
 from . import write
+from .index import SCHEME
 from .inspection import CheckpointError
 from .latest import find_latest_checkpoint
 from .load import fill, insist
@@ -27,7 +28,8 @@ def protect_mmengine() -> None:
     they have been imported to, with what they are made of; so is the function that fills models,
     by one that refuses another model's weights and says what it filled; the function that saves,
     by one that leaves whole files only; and the one that finds what to resume. Schemes that users
-    registered are theirs. Importing ``mmeffvit`` calls this once.
+    registered are theirs. ``mmeffvit://NAME`` becomes an address of published weights. Importing
+    ``mmeffvit`` calls this once.
     """
     replaced = {
         'find_latest_checkpoint': find_latest_checkpoint,
@@ -46,6 +48,7 @@ def protect_mmengine() -> None:
             schemes[scheme] = replaced.get(loader.__name__) or _safe(loader)
     for name, function in replaced.items():
         rebind(name, getattr(original, name), function)
+    original.CheckpointLoader.register_scheme(SCHEME, load_from_mmeffvit, force=True)
 
 
 def rebind(name: str, old: Callable, new: Callable) -> None:
@@ -53,6 +56,11 @@ def rebind(name: str, old: Callable, new: Callable) -> None:
     for module in list(sys.modules.values()):
         if getattr(module, '__dict__', {}).get(name) is old:
             setattr(module, name, new)
+
+
+def load_from_mmeffvit(filename: str, map_location: Any = None, *args, **kwargs) -> Any:
+    """Load published weights, ``mmeffvit://NAME``, for mmengine."""
+    return load_checkpoint(filename, map_location)
 
 
 def _safe(loader: Callable) -> Callable:

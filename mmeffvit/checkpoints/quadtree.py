@@ -20,10 +20,20 @@ _ATTENTION = (
 )
 
 
-def _config(state: StateDict, **options) -> dict:
-    kind = 'B' if 'stages.0.blocks.0.attn.level_weight' in state else 'A'
+def _config(state: StateDict, value_act: str | None = None, **options) -> dict:
+    attention = dict(kind='B' if 'stages.0.blocks.0.attn.level_weight' in state else 'A')
+    if value_act is not None:
+        attention['value_act'] = value_act
     arch = pyramid_arch(state, **options)
-    return dict(type='QuadTreeTransformer', arch=arch, attention=dict(kind=kind))
+    return dict(type='QuadTreeTransformer', arch=arch, attention=attention)
+
+
+def _untold(config: dict) -> list[str]:
+    value_act = config['attention'].get('value_act', 'gelu')
+    return [
+        f"value_act={value_act!r} of the value branches is not told by the file: the authors' "
+        "classification code has 'gelu', their detection and segmentation code 'relu' (--value-act)"
+    ]
 
 
 QUADTREE = KeyMap(
@@ -31,5 +41,6 @@ QUADTREE = KeyMap(
     rules=pyramid_rules(_ATTENTION),
     config=_config,
     head_rules=LINEAR_HEAD,
-    options=('num_heads',),
+    options=('num_heads', 'value_act'),
+    untold=_untold,
 )

@@ -15,6 +15,7 @@ from mmengine.logging import HistoryBuffer
 from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
+from .index import SCHEME
 from .inspection import CheckpointError, RefusedError, inspect
 from .sources import fetch
 
@@ -52,6 +53,12 @@ class Weights(dict[str, Tensor]):
         self.source = source
         self.meta = meta or {}
 
+    @property
+    def origin(self) -> str:
+        """The source, of published weights also where they were published."""
+        published = self.source.startswith(SCHEME) and self.meta.get('url')
+        return f'{self.source} ({published})' if published else self.source
+
     def part(self, prefix: str) -> Weights:
         """The weights under a prefix, without it.
 
@@ -70,7 +77,8 @@ def read_weights(source: str | Path) -> Weights:
 
     Args:
         source (str | Path): A ``.pth`` or ``.safetensors`` file, an ``http(s)`` URL, or another
-            address that mmengine knows (``torchvision://``, ``open-mmlab://``, ``s3://``).
+            address that mmengine knows (``torchvision://``, ``open-mmlab://``, ``s3://``), or
+            ``mmeffvit://NAME`` for published weights, which arrive converted.
             What wraps the weights (``model``, ``state_dict``, ...) and the prefixes of
             DataParallel, ``torch.compile`` and Lightning are taken off.
 

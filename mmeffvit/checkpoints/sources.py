@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import shutil
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +12,11 @@ from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 import torch
-from mmengine.dist import barrier, get_rank
 from mmengine.runner import checkpoint as zoo
 
-from ..utils.atomic import atomic
+from .download import download_once
+from .index import SCHEME
 from .inspection import CheckpointError
-
-TIMEOUT = 60  # seconds without a byte
 
 
 @contextmanager
@@ -29,7 +25,8 @@ def fetch(source: str | Path) -> Iterator[BinaryIO]:
 
     Args:
         source (str | Path): A file, an ``http(s)`` URL, ``torchvision://NAME``,
-            ``open-mmlab://NAME``, ``mmcls://NAME``, ``s3://…`` or ``pavi://…``.
+            ``open-mmlab://NAME``, ``mmcls://NAME``, ``s3://…``, ``pavi://…``, or
+            ``mmeffvit://NAME`` for :mod:`published weights <mmeffvit.checkpoints.published>`.
 
     Yields:
         BinaryIO: Its bytes.
@@ -44,6 +41,12 @@ def fetch(source: str | Path) -> Iterator[BinaryIO]:
         if not os.path.isfile(path):  # False also for names that are too long
             found = 'is a folder' if os.path.isdir(path) else 'does not exist'
             raise CheckpointError(f'{source} {found}: give the path of a checkpoint.')
+    elif text.startswith(SCHEME):
+        from .published import open_published  # which converts, and so builds models
+
+        with open_published(text) as file:
+            yield file
+        return
     elif scheme in ('http', 'https'):
         path = download(text)
     elif scheme in _ZOOS:
@@ -69,7 +72,8 @@ def fetch(source: str | Path) -> Iterator[BinaryIO]:
 def download(url: str) -> Path:
     """Download a file, or find it where it was downloaded to.
 
-    In a distributed run the first process downloads; the others wait for it.
+    In a distributed run the first process downloads; the others wait for it. See
+    :func:`~mmeffvit.checkpoints.download.download` for what happens after a break.
 
     Args:
         url (str): An ``http(s)`` URL.
@@ -85,28 +89,8 @@ def download(url: str) -> Path:
     digest = hashlib.sha256(url.encode()).hexdigest()[:16]
     name = f'{place.stem[:80]}-{digest}{place.suffix[:12]}'
     path = Path(torch.hub.get_dir(), 'checkpoints', name)
-    try:
-        if get_rank() == 0 and not path.is_file():
-            _download(url, path)
-    finally:
-        barrier()
-    if not path.is_file():  # no file system in common with the first process
-        _download(url, path)
+    download_once(url, path)
     return path
-
-
-def _download(url: str, path: Path) -> None:
-    print(f'downloading {url} to {path}', flush=True)
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, atomic(path) as partial:
-            with partial.open('wb') as file:
-                shutil.copyfileobj(answer, file, 2**20)
-            declared = answer.headers.get('Content-Length')
-            found = partial.stat().st_size
-            if declared is not None and found != int(declared):
-                raise OSError(f'{found} of {declared} bytes arrived')
-    except (OSError, ValueError) as error:  # urllib's errors are OSErrors
-        raise CheckpointError(f'{url} cannot be downloaded: {error}.') from None
 
 
 def _from_zoo(scheme: str, name: str) -> Path:

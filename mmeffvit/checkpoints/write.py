@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ..utils.atomic import atomic
@@ -24,12 +24,17 @@ def write_weights(state: Mapping[str, Tensor], path: str | Path, meta: dict) -> 
     """
     with _written(path) as partial:
         if partial.suffix == '.safetensors':
-            # The format knows no shared storage, and heads of public detectors share weights.
-            contiguous = torch.contiguous_format
-            tensors = {key: value.clone(memory_format=contiguous) for key, value in state.items()}
-            save_file(tensors, partial, metadata={'meta': json.dumps(meta)})
+            partial.write_bytes(safetensors_bytes(state, meta))
         else:
             torch.save(dict(state_dict=dict(state), meta=meta), partial)
+
+
+def safetensors_bytes(state: Mapping[str, Tensor], meta: dict) -> bytes:
+    """Tensors and metadata as the content of a ``.safetensors`` file."""
+    # The format knows no shared storage, and heads of public detectors share weights.
+    contiguous = torch.contiguous_format
+    tensors = {key: value.clone(memory_format=contiguous) for key, value in state.items()}
+    return save(tensors, metadata={'meta': json.dumps(meta)})
 
 
 def save_checkpoint(checkpoint: Mapping, path: str | Path) -> None:

@@ -9,6 +9,8 @@ from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from ..checkpoints import Weights, read_checkpoint, read_weights
+from ..checkpoints.download import is_set
+from ..checkpoints.index import SCHEME, WORD
 from ..checkpoints.latest import find_latest_checkpoint
 from ..checkpoints.load import LOGGER, fill, insist
 from ..models import build_model
@@ -90,6 +92,7 @@ def enable_resume(cfg: Config, checkpoint: str) -> Weights | None:
     Raises:
         UserError: If the checkpoint is missing, damaged, or is no training checkpoint.
     """
+    refuse_published(checkpoint)
     path = find_latest_checkpoint(cfg.work_dir) if checkpoint == 'auto' else checkpoint
     cfg.resume = path is not None
     if path is None:  # the run starts as it did the first time
@@ -114,6 +117,87 @@ def enable_resume(cfg: Config, checkpoint: str) -> Weights | None:
     where = ', '.join(f'{k} {loaded["meta"][k]}' for k in ('epoch', 'iter') if k in loaded['meta'])
     LOGGER.info('resuming from %s (%s)', path, where)
     return Weights(loaded['state_dict'], path)
+
+
+def refuse_published(checkpoint: str) -> None:
+    """Refuse to resume from published weights, before they are downloaded.
+
+    Raises:
+        UserError: If ``checkpoint`` names some.
+    """
+    if checkpoint == WORD or checkpoint.startswith(SCHEME):
+        address = checkpoint if checkpoint != WORD else f'{SCHEME}NAME'
+        raise UserError(
+            f'{checkpoint} cannot be resumed, for published weights have no optimizer state: start '
+            f'from them with --cfg-options load_from={address}.'
+        )
+
+
+def start_from_scratch(cfg: Config, published_only: bool = False) -> list[str]:
+    """Leave out the weights that a config starts from.
+
+    Args:
+        cfg (Config): Its model is changed in place.
+        published_only (bool): Leave out published weights alone, ``mmeffvit://NAME``.
+
+    Returns:
+        list[str]: Addresses of what was left out.
+    """
+    left_out: list[str] = []
+
+    def unwanted(init: object) -> bool:
+        if not isinstance(init, dict) or init.get('type') not in ('Pretrained', PretrainedInit):
+            return False
+        checkpoint = str(init.get('checkpoint'))
+        if published_only and not checkpoint.startswith(SCHEME):
+            return False
+        left_out.append(checkpoint)
+        return True
+
+    def visit(part: object) -> None:
+        for child in part.values() if isinstance(part, dict) else part:  # type: ignore[union-attr]
+            if isinstance(child, (dict, list, tuple)):
+                visit(child)
+        if not isinstance(part, dict):
+            return
+        init = part.get('init_cfg')
+        if isinstance(init, (list, tuple)):
+            part['init_cfg'] = [item for item in init if not unwanted(item)] or None
+        elif unwanted(init):
+            part['init_cfg'] = None
+        name = part.get('pretrained')
+        if isinstance(name, str) and (name.startswith(SCHEME) or not published_only):
+            part['pretrained'] = None
+            left_out.append(name)
+
+    visit(cfg.model)
+    return left_out
+
+
+def choose_start(cfg: Config, from_scratch: bool) -> list[str]:
+    """Leave out what the config starts from, where that is asked for or would be overwritten.
+
+    Args:
+        cfg (Config): Its model is changed in place.
+        from_scratch (bool): Start from initial values. ``MMEFFVIT_FROM_SCRATCH=1`` in the
+            environment leaves out published weights.
+
+    Returns:
+        list[str]: What was left out and why, for the log.
+
+    Raises:
+        UserError: If the run is to start from scratch and from weights.
+    """
+    if cfg.get('resume') and cfg.get('load_from'):
+        start_from_scratch(cfg)  # every value is that of the checkpoint
+        return []
+    if from_scratch and cfg.get('load_from'):
+        raise UserError(f'--from-scratch contradicts load_from={cfg.load_from}: leave one out.')
+    if not from_scratch and not is_set('MMEFFVIT_FROM_SCRATCH'):
+        return []
+    reason = '--from-scratch' if from_scratch else 'MMEFFVIT_FROM_SCRATCH'
+    left_out = start_from_scratch(cfg, published_only=not from_scratch)
+    return [f'{address} is not loaded ({reason}).' for address in left_out]
 
 
 def check_resumable(model: nn.Module, weights: Weights) -> str:
@@ -164,7 +248,7 @@ def preview_weights(cfg: Config, resumed: Weights | None = None) -> list[str]:
             notes.append(_account(module, weights))
     if cfg.get('load_from'):
         notes.append(_account(model, read_weights(cfg.load_from)))
-    return notes
+    return notes or [f'No weights are loaded: {type(model).__name__} has its initial values.']
 
 
 def _pretrained(module: nn.Module) -> list[dict]:
@@ -174,7 +258,7 @@ def _pretrained(module: nn.Module) -> list[dict]:
 
 
 def _account(model: nn.Module, weights: Weights) -> str:
-    loaded = fill(model, weights, weights.source)
+    loaded = fill(model, weights, weights.origin)
     insist(loaded)
     LOGGER.log(loaded.level, '%s.', loaded)
     return f'{loaded}.'

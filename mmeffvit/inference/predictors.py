@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from ..checkpoints import load_weights, read_weights
+from ..checkpoints.index import resolve
 from ..utils.atomic import write_json
 from ..utils.config import activate_scope, iter_datasets
 from ..utils.device import check_device
@@ -260,8 +261,8 @@ def build_predictor(
 
     Args:
         config (Config): Its ``default_scope`` is mmdet, mmseg or mmpretrain.
-        checkpoint (str | Path): ``.pth`` or ``.safetensors``; every key must fit. Only tensors and
-            training state are read.
+        checkpoint (str | Path): ``.pth`` or ``.safetensors``, or ``'published'`` for the published
+            weights of the config; every key must fit. Only tensors and training state are read.
         device (str): Where to run.
         score_threshold (float): Detections below it are not drawn.
 
@@ -274,7 +275,7 @@ def build_predictor(
         raise ValueError('This config is of a denoiser: use mmeffvit.denoising.Denoiser.')
     init_default_scope(scope)
     _name_datasets(config)
-    weights = read_weights(checkpoint)
+    weights = read_weights(resolve(checkpoint, config.filename))
     check_device(device)
     if 'data_preprocessor' in config:
         config.model.setdefault('data_preprocessor', config.data_preprocessor)

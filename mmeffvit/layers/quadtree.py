@@ -17,6 +17,8 @@ from .attention import check_heads, split_heads
 from .init import init_conv, init_linear, make_depthwise_conv
 
 _ACTIVATIONS = {'gelu': F.gelu, 'relu': F.relu}
+#: What the activation of the value branches can be.
+VALUE_ACTS = tuple(_ACTIVATIONS)
 
 
 class QuadTreePyramids(NamedTuple):
@@ -108,7 +110,7 @@ class QuadTreeAttention(BaseModule):
         if max_coarse_grid is not None and max_coarse_grid < 1:
             raise ValueError(f'max_coarse_grid={max_coarse_grid} must be at least 1, or None.')
         if value_act not in _ACTIVATIONS:
-            raise ValueError(f'value_act={value_act!r} must be one of {tuple(_ACTIVATIONS)}.')
+            raise ValueError(f'value_act={value_act!r} must be one of {VALUE_ACTS}.')
         self.num_heads = num_heads
         self.levels = levels
         self.topks = (topks,) * levels if isinstance(topks, int) else tuple(topks)

@@ -13,6 +13,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import load_file
 
+from helpers import public_layouts
 from mmeffvit.backbones import PVT, PVTv2, QuadTreeTransformer
 from mmeffvit.checkpoints import convert, read_weights, write_weights
 from mmeffvit.registry import MODELS
@@ -24,27 +25,8 @@ TOOL = Path(__file__).parents[2] / 'tools' / 'convert_checkpoint.py'
 
 def public_quadtree(kind: str = 'B') -> dict[str, torch.Tensor]:
     """A state dict with the keys of the authors' code, made from a model of ours."""
-    names = {
-        'attn.q.': 'attn.q_proj.', 'attn.k.': 'attn.k_proj.', 'attn.v.': 'attn.v_proj.',
-        'attn.level_weight': 'attn.py_att.weight', 'attn.lepe.': 'attn.py_att.get_vs.',
-        'attn.value_branches.': 'attn.value_branchs.', '.norm1.': '.0.', '.reduce.': '.2.',
-        '.norm2.': '.3.', 'mlp.dwconv.': 'mlp.dwconv.dwconv.',
-    }  # fmt: skip
-    state = {}
-    for key, value in QuadTreeTransformer(ARCH, attention=dict(kind=kind)).state_dict().items():
-        _, stage, part, rest = key.split('.', 3)
-        public = f'{dict(blocks="block").get(part, part)}{int(stage) + 1}.{rest}'
-        for ours, theirs in names.items():
-            if ours[0] != '.' or 'value_branchs' in public:
-                public = public.replace(ours, theirs)
-        if 'value_branchs' in public:
-            public = public.replace('.proj.', '.5.')
-        if (
-            value.ndim == 2 and any(f'.{x}_proj.' in public for x in 'qkv')
-        ) or '.5.weight' in public:
-            value = value[:, :, None, None]
-        state[public] = value
-    return state
+    model = QuadTreeTransformer(ARCH, attention=dict(kind=kind))
+    return public_layouts.quadtree(model.state_dict())
 
 
 @pytest.mark.parametrize('kind', 'AB')
@@ -56,28 +38,11 @@ def test_quadtree_loads_strictly(kind):
     model.load_state_dict(result.state, strict=True)
 
 
-def whai362(stage: int, part: str, rest: str) -> str:
-    """A PVTv2 key of the authors."""
-    name = f'{dict(blocks="block").get(part, part)}{stage + 1}.{rest}'
-    return name.replace('mlp.dwconv.', 'mlp.dwconv.dwconv.')
-
-
-def timm(stage: int, part: str, rest: str) -> str:
-    """A PVTv2 key of timm."""
-    if part == 'patch_embed':
-        return f'stages.{stage}.downsample.{rest}' if stage else f'patch_embed.{rest}'
-    return f'stages.{stage}.{part}.{rest}'
-
-
-@pytest.mark.parametrize('name', [whai362, timm])
+@pytest.mark.parametrize('name', [public_layouts.pvtv2, public_layouts.pvtv2_of_timm])
 def test_pvtv2_loads_strictly(name):
     ours = PVTv2(ARCH).state_dict()
-    public = {}
-    for key, value in ours.items():
-        _, stage, part, rest = key.split('.', 3)
-        public[name(int(stage), part, rest)] = value
     result = convert(
-        {**public, 'head.weight': torch.zeros(5, 64), 'head.bias': torch.zeros(5)}, 'pvtv2'
+        {**name(ours), 'head.weight': torch.zeros(5, 64), 'head.bias': torch.zeros(5)}, 'pvtv2'
     )
     assert result.is_exact
     assert [key for key, _ in result.dropped] == ['head.weight', 'head.bias']
@@ -86,18 +51,10 @@ def test_pvtv2_loads_strictly(name):
 
 def test_pvt_drops_the_class_token():
     ours = PVT(ARCH).state_dict()
-    public = {'cls_token': torch.zeros(1, 1, 64), 'norm.weight': torch.ones(64)}
-    for key, value in ours.items():
-        _, stage, part, rest = key.split('.', 3)
-        number = int(stage) + 1
-        if part == 'position':
-            token = torch.zeros(1, int(number == 4), value.shape[2])
-            public[f'pos_embed{number}'] = torch.cat([token, value], dim=1)
-        else:
-            public[f'{dict(blocks="block").get(part, part)}{number}.{rest}'] = value
+    public = public_layouts.pvt(ours)
     result = convert(public, 'pvt')
     assert result.is_exact
-    assert {key for key, _ in result.dropped} == {'cls_token', 'norm.weight'}
+    assert {key for key, _ in result.dropped} == {'cls_token', 'norm.weight', 'norm.bias'}
     assert all(torch.equal(result.state[key], ours[key]) for key in ours)
 
 

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 from torch import nn
 
+from helpers import public_layouts
 from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.backbones import CSWinTransformer, SlideCSwin
 from mmeffvit.backbones.cswin import CSWIN_ARCHS
 from mmeffvit.checkpoints import convert
 from mmeffvit.registry import MODELS
 
-NAMES = (
-    (r'stages.0.patch_embed.proj.', r'stage1_conv_embed.0.'),
-    (r'stages.0.patch_embed.norm.', r'stage1_conv_embed.2.'),
-    (r'stages.(\d).patch_embed.proj.', r'merge\1.conv.'),
-    (r'stages.(\d).patch_embed.norm.', r'merge\1.norm.'),
-    (r'stages.3.norm.', r'norm.'),
-    (r'stages.(\d).blocks.(\d+).attn.lepe.(\d).', r'stage\1.\2.attns.\3.get_v.'),
-    (r'stages.(\d).blocks.(\d+).(?:attn.)?', r'stage\1.\2.'),
-)
-
 
 def public_names(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A state of ours under the names of the public code, whose stages count from 1."""
-    state = {}
-    for key, value in model.state_dict().items():
-        for ours, public in NAMES:
-            if re.match(ours, key):
-                key = re.sub(ours, public, key, count=1)
-                break
-        state[re.sub(r'^stage(\d)\.', lambda m: f'stage{int(m[1]) + 1}.', key)] = value
-    return state
+    return public_layouts.cswin(model.state_dict())
 
 
 def test_logits_of_the_public_code():

@@ -213,6 +213,10 @@ CASES = {
         'mmeffvit/checkpoints/protect.py:load_checkpoint',
     ),
     'init_cfg_prefix': (lambda p, a: _init_weights(a, prefix='backbone.'),),
+    'open_published': (
+        lambda p, a: read_weights(a),
+        'mmeffvit/checkpoints/published.py:convert_published',
+    ),
     'get_model': (lambda p, a: _get_model(a), 'mmeffvit/models.py:get_model'),
     'load_backbone': (_backbone, 'mmeffvit/models.py:load_backbone'),
     'Denoiser': (_denoiser, 'mmeffvit/denoising/runtime/denoiser.py:from_config'),
@@ -349,16 +353,25 @@ def place(tmp_path, shapes, monkeypatch):
     return Place(tmp_path, shapes, monkeypatch)
 
 
-@pytest.mark.parametrize('kind', ['path', 'url'])
+@pytest.mark.parametrize('kind', ['path', 'url', 'published'])
 @pytest.mark.parametrize('name', CASES)
-def test_no_code_is_run(place, name, kind, capsys):
+def test_no_code_is_run(place, name, kind, capsys, monkeypatch):
     for framework in ('mmdet', 'mmseg', 'mmpretrain'):
         pytest.importorskip(framework)
     file, mark = place.folder / 'evil.pth', place.folder / 'mark'
     malice.write_zip(file, mark, {'layer.weight': torch.ones(2, 2)})
+    if kind == 'published':
+        if name in ('train --resume', 'train resume=True', 'Runner auto resume'):
+            pytest.skip('refused before the file is opened: tests/cli/test_training.py')
+        monkeypatch.setenv('MMEFFVIT_WEIGHTS', str(place.folder))
+        monkeypatch.delenv('MMEFFVIT_FROM_SCRATCH', raising=False)
+        file.rename(place.folder / 'quadtree_b0.pth')
     with serve(place.folder) as url:
         try:
-            CASES[name][0](place, str(file) if kind == 'path' else f'{url}/evil.pth')
+            addresses = dict(
+                path=str(file), url=f'{url}/evil.pth', published='mmeffvit://quadtree_b0'
+            )
+            CASES[name][0](place, addresses[kind])
         except CheckpointError as error:
             said = str(error)
         else:

@@ -9,6 +9,7 @@ import torch
 from mmengine import Config
 
 import mmeffvit  # noqa: F401  (makes `_base_ = 'mmdet::…'` resolvable)
+from helpers import public_layouts
 from helpers.goldens import load_golden, recipe, relative_error
 from mmeffvit.backbones import LightViT
 from mmeffvit.backbones.lightvit import LIGHTVIT_ARCHS
@@ -51,7 +52,7 @@ def test_every_size_is_told_by_its_weights(arch):
     with torch.device('meta'):
         model = LightViT(arch, out_type='raw')
         width = model.norm.normalized_shape[0]
-        state = _public_names(model.state_dict())
+        state = public_layouts.lightvit(model.state_dict())
         shapes = {'neck.0': (1280, width), 'neck.1': (1280,), 'head': (1000, 1280)}
         for layer, shape in shapes.items():
             state[f'{layer}.weight'] = torch.empty(shape)
@@ -82,37 +83,8 @@ def test_a_whole_detector_fills_mmdets():
     neck += ['neck.extra_fpn_convs.0.conv.weight']
     assert set(neck) <= public.keys()
     with torch.device('meta'):
-        backbone = _public_names(LightViT('tiny').state_dict())
+        backbone = public_layouts.lightvit(LightViT('tiny').state_dict())
     public.update({f'backbone.{key}': value for key, value in backbone.items()})
     result = convert(public, 'lightvit', part='model')
     assert result.is_exact
     assert {k: v.shape for k, v in result.state.items()} == {k: v.shape for k, v in wanted.items()}
-
-
-def _public_names(state: dict) -> dict:
-    """A state of ours under the names of the public code, index tables included."""
-    public = {}
-    for key, value in state.items():
-        parts = key.split('.')
-        if parts[0] == 'stem':
-            if parts[1] == 'convs':
-                place = 3 * int(parts[2]) + (parts[3] == 'bn')
-                key = f'patch_embed.stem.{place}.{parts[4]}'
-            else:
-                key = f'patch_embed.{".".join(parts[1:])}'
-        elif parts[0] == 'stages':
-            stage, rest = int(parts[1]), '.'.join(parts[3:])
-            if parts[2] == 'merge':
-                names = dict(merging='', residual='res_proj', token_norm='norm2', token_proj='proj')
-                name = '.'.join(filter(None, [names[parts[3]], *parts[4:]]))
-                key = f'stages.{stage}.0.{name}'
-            else:
-                block = int(parts[3]) + (stage > 0)
-                rest = '.'.join(parts[4:])
-                if rest.startswith('mlp.') and not rest.startswith('mlp.fc'):
-                    rest = rest.replace('mlp.', 'mlp.attn.')
-                key = f'stages.{stage}.{block}.{rest}'
-                if rest.endswith('bias_table'):
-                    public[key.replace('bias_table', 'index')] = torch.zeros(2401)
-        public[key] = value
-    return public

@@ -8,11 +8,13 @@ from mmeffvit.checkpoints import CheckpointError, Weights
 from mmeffvit.cli.errors import UserError
 from mmeffvit.cli.training import (
     check_resumable,
+    choose_start,
     enable_amp,
     enable_auto_scale_lr,
     enable_finite_loss,
     enable_resume,
     preview_weights,
+    refuse_published,
     set_seed,
 )
 
@@ -79,6 +81,62 @@ def test_resume_passes_over_what_cannot_be_read(checkpoint, capsys):
         enable_resume(cfg, 'auto')
 
 
+@pytest.mark.parametrize('name', ['published', 'mmeffvit://quadtree_b0', 'mmeffvit://no'])
+def test_published_weights_are_no_run(name):
+    for refuse in (refuse_published, lambda name: enable_resume(Config(dict(work_dir='x')), name)):
+        with pytest.raises(UserError, match='cannot be resumed, for published weights have no opt'):
+            refuse(name)
+
+
+def starts():
+    """A config of several starts, in every spelling."""
+    published = dict(type='Pretrained', checkpoint='mmeffvit://quadtree_b0')
+    own = dict(type='Pretrained', checkpoint='own.pth')
+    constant = dict(type='Constant', layer='Conv2d', val=0)
+    backbone, neck = dict(init_cfg=published), dict(init_cfg=[constant, own])
+    head = [dict(pretrained='mmeffvit://quadtree_b0'), dict(pretrained='own.pth')]
+    return Config(dict(model=dict(backbone=backbone, neck=neck, head=head), work_dir='x'))
+
+
+@pytest.fixture
+def no_choice(monkeypatch):
+    monkeypatch.delenv('MMEFFVIT_FROM_SCRATCH')
+
+
+def test_a_run_starts_where_its_config_says(no_choice):
+    cfg = starts()
+    assert choose_start(cfg, from_scratch=False) == []
+    assert cfg.to_dict() == starts().to_dict()
+
+
+def test_from_scratch_leaves_all_weights_out(no_choice):
+    cfg = starts()
+    notes = choose_start(cfg, from_scratch=True)
+    addresses = ['mmeffvit://quadtree_b0', 'own.pth'] * 2
+    assert sorted(notes) == sorted(f'{a} is not loaded (--from-scratch).' for a in addresses)
+    assert cfg.model.backbone.init_cfg is None
+    assert [init.type for init in cfg.model.neck.init_cfg] == ['Constant']
+    assert [part.pretrained for part in cfg.model.head] == [None, None]
+    cfg.load_from = 'own.pth'
+    with pytest.raises(UserError, match='--from-scratch contradicts load_from=own'):
+        choose_start(cfg, from_scratch=True)
+
+
+def test_the_environment_leaves_published_weights_out(monkeypatch):
+    monkeypatch.setenv('MMEFFVIT_FROM_SCRATCH', '1')
+    cfg = starts()
+    note = 'mmeffvit://quadtree_b0 is not loaded (MMEFFVIT_FROM_SCRATCH).'
+    assert choose_start(cfg, from_scratch=False) == [note] * 2
+    assert cfg.model.neck.init_cfg[1].checkpoint == cfg.model.head[1].pretrained == 'own.pth'
+
+
+def test_a_resumed_run_fetches_no_start(no_choice):
+    cfg = starts()
+    cfg.resume, cfg.load_from = True, 'epoch_1.pth'
+    assert choose_start(cfg, from_scratch=False) == []
+    assert cfg.model.backbone.init_cfg is None
+
+
 def test_another_head_is_named_before_the_optimizer_meets_it():
     model, other = (torch.nn.ModuleDict(dict(head=torch.nn.Linear(2, n))) for n in (3, 5))
     check_resumable(model, Weights(model.state_dict(), 'epoch_1.pth'))
@@ -105,7 +163,8 @@ def test_what_a_run_starts_from_is_said_or_refused_before_it_starts(tmp_path):
     from mmeffvit.models import build_model
 
     cfg = Config(dict(default_scope='mmeffvit', model=RESTORER))
-    assert preview_weights(cfg) == []
+    (note,) = preview_weights(cfg)
+    assert note == 'No weights are loaded: Restorer has its initial values.'
     state = build_model(cfg).backbone.state_dict()
     first, *rest = state
     torch.save({key: state[key] for key in rest}, tmp_path / 'part.pth')

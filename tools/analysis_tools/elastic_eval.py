@@ -15,6 +15,7 @@ from rich.table import Table
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import LookupViT
 from mmeffvit.checkpoints import load_weights, partial_allowed
+from mmeffvit.checkpoints.index import resolve
 from mmeffvit.cli.data_paths import check_data, check_loaders
 from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
 from mmeffvit.cli.launch import (
@@ -33,7 +34,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('checkpoint', help='its weights: a file or a URL')
+    parser.add_argument(
+        'checkpoint', help='its weights: a file, a URL, mmeffvit://NAME, or published'
+    )
     add_allow_partial(parser)
     parser.add_argument(
         '--sizes',
@@ -67,8 +70,9 @@ def main() -> None:
         cfg = load_config(args)
         activate_scope(cfg)
         check_loaders(cfg, ('test_dataloader',))
-        loaded = load_weights(build_model(cfg), args.checkpoint, args.allow_partial)
-        cfg.load_from = args.checkpoint
+        checkpoint = resolve(args.checkpoint, args.config)
+        loaded = load_weights(build_model(cfg), checkpoint, args.allow_partial)
+        cfg.load_from = checkpoint
         check_data(cfg, ('test_dataloader',))
     with process_group(cfg), partial_allowed(args.allow_partial):
         runner = build_runner(cfg, [f'{loaded}.'])

@@ -49,7 +49,9 @@ def parse_args() -> argparse.Namespace:
     parser = Parser(description=__doc__)
     parser.add_argument('config', type=Path)
     parser.add_argument('images', type=Path, help='folder, searched recursively')
-    parser.add_argument('--checkpoint', help='weights of the model or of its backbone')
+    parser.add_argument(
+        '--checkpoint', help='weights of the model or of its backbone, or published'
+    )
     parser.add_argument('--out', type=output_folder, default=Path('similarity'))
     parser.add_argument('--size', type=positive, nargs=2, default=(224, 224), metavar=('H', 'W'))
     parser.add_argument('--batch-size', type=positive, default=16, help=f'at least {MIN_BATCH}')

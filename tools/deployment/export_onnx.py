@@ -15,6 +15,7 @@ import argparse
 import torch
 
 from mmeffvit.checkpoints import load_weights, partial_allowed
+from mmeffvit.checkpoints.index import resolve
 from mmeffvit.cli.errors import UserError, add_allow_partial, run_cli, user_input
 from mmeffvit.cli.options import Parser, output_file, positive
 from mmeffvit.deployment import check_onnx, export_onnx, exportable
@@ -28,7 +29,9 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(description=__doc__)
     parser.add_argument('config')
-    parser.add_argument('checkpoint', nargs='?', help='.pth or .safetensors')
+    parser.add_argument(
+        'checkpoint', nargs='?', help='.pth, .safetensors, mmeffvit://NAME, or published'
+    )
     parser.add_argument('out', type=output_file, help='file to write, .onnx')
     parser.add_argument('--backbone-only', action='store_true', help="export the backbone's maps")
     parser.add_argument(
@@ -56,7 +59,7 @@ def main() -> None:
         config = read_config(args.config)
         model = build_model(config)
         if args.checkpoint:
-            load_weights(model, args.checkpoint)
+            load_weights(model, resolve(args.checkpoint, args.config))
         frames = getattr(model.backbone, 'num_frames', None)
         if args.backbone_only:
             model = exportable(model.backbone)

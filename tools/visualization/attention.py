@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     """Parse the command line."""
     parser = Parser(description=__doc__)
     parser.add_argument('config')
-    parser.add_argument('checkpoint')
+    parser.add_argument('checkpoint', help='a file, a URL, mmeffvit://NAME, or published')
     parser.add_argument('image', type=Path)
     parser.add_argument('out', type=output_file, help='PNG to write')
     parser.add_argument(

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from ...checkpoints import load_weights
+from ...checkpoints.index import resolve
 from ...models import build_model
 from ...utils.device import check_device
 from ..data.structures import from_unit, to_unit
@@ -48,8 +49,8 @@ class Denoiser:
 
         Args:
             config (str | Path | Config): Config with a ``Restorer``.
-            checkpoint (str | Path, optional): Training checkpoint, or converted weights of the
-                whole model or of its network.
+            checkpoint (str | Path, optional): Training checkpoint, converted weights of the whole
+                model or of its network, or ``'published'`` for those of the config.
             device (str | torch.device): Where to run.
             tile (int, optional): Side of a tile instead of the config's; 0 for whole images.
             overlap (int, optional): Overlap of tiles instead of the config's, which is scaled with
@@ -73,7 +74,8 @@ class Denoiser:
         if overlap is not None:
             model.test_cfg['overlap'] = overlap
         if checkpoint is not None:
-            load_weights(model, checkpoint)
+            named = config.filename if isinstance(config, Config) else config
+            load_weights(model, resolve(checkpoint, named))
         return cls(model, device)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
