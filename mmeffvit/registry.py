@@ -16,54 +16,23 @@ from mmengine.registry import Registry
 if TYPE_CHECKING:
     from torch import nn
 
-MODELS = Registry(
-    'model',
-    parent=roots.MODELS,
-    scope='mmeffvit',
-    locations=[
-        'mmeffvit.layers',
-        'mmeffvit.backbones',
-        'mmeffvit.necks',
-        'mmeffvit.heads',
-        'mmeffvit.denoising',
-        'mmeffvit.matching',
-        'mmeffvit.stereo',
-    ],
-)
-DATASETS = Registry(
-    'dataset',
-    parent=roots.DATASETS,
-    scope='mmeffvit',
-    locations=['mmeffvit.denoising', 'mmeffvit.matching', 'mmeffvit.stereo'],
-)
-TRANSFORMS = Registry(
-    'transform',
-    parent=roots.TRANSFORMS,
-    scope='mmeffvit',
-    locations=['mmeffvit.denoising', 'mmeffvit.matching', 'mmeffvit.stereo'],
-)
-METRICS = Registry(
-    'metric',
-    parent=roots.METRICS,
-    scope='mmeffvit',
-    locations=['mmeffvit.denoising', 'mmeffvit.matching', 'mmeffvit.stereo'],
-)
-VISUALIZERS = Registry(
-    'visualizer',
-    parent=roots.VISUALIZERS,
-    scope='mmeffvit',
-    locations=['mmeffvit.denoising', 'mmeffvit.matching', 'mmeffvit.stereo'],
-)
-HOOKS = Registry('hook', parent=roots.HOOKS, scope='mmeffvit', locations=['mmeffvit.engine'])
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
-    'optimizer wrapper constructor',
-    parent=roots.OPTIM_WRAPPER_CONSTRUCTORS,
-    scope='mmeffvit',
-    locations=['mmeffvit.engine'],
-)
-STRATEGIES = Registry(
-    'strategy', parent=roots.STRATEGIES, scope='mmeffvit', locations=['mmeffvit.engine']
-)
+_TASKS = ('denoising', 'matching', 'stereo')
+
+
+def _child(root: Registry, *packages: str) -> Registry:
+    """Make the child of a root registry whose entries are in some of our packages."""
+    locations = [f'mmeffvit.{package}' for package in packages]
+    return Registry(root.name, parent=root, scope='mmeffvit', locations=locations)
+
+
+MODELS = _child(roots.MODELS, 'layers', 'backbones', 'necks', 'heads', *_TASKS)
+DATASETS = _child(roots.DATASETS, *_TASKS)
+TRANSFORMS = _child(roots.TRANSFORMS, *_TASKS)
+METRICS = _child(roots.METRICS, *_TASKS)
+VISUALIZERS = _child(roots.VISUALIZERS, *_TASKS)
+HOOKS = _child(roots.HOOKS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(roots.OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
+STRATEGIES = _child(roots.STRATEGIES, 'engine')
 
 # These hold nothing of ours, but without child registries each warns once per run of a denoiser.
 for _root in (
@@ -75,7 +44,7 @@ for _root in (
     roots.PARAM_SCHEDULERS,
     roots.VISBACKENDS,
 ):
-    Registry(_root.name, parent=_root, scope='mmeffvit', locations=['mmeffvit.engine'])
+    _child(_root, 'engine')
 
 #: What :func:`build_layer` takes.
 LayerConfig = dict | str | Callable[..., 'nn.Module']
