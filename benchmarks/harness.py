@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 Clock = Callable[[], float]
 Key = TypeVar('Key', bound=Hashable)
-MODES = ('forward', 'forward+backward')
+#: ``'step'`` calls a candidate as it is, for example for a whole training step.
+MODES = ('forward', 'forward+backward', 'step')
 WARM_UP = 2
 
 
@@ -40,14 +41,16 @@ class Case:
         tolerance (float): Largest norm of a difference of outputs, relative to the norm, that
             candidates named in ``equal`` may have from ours; gradients may have ten times that.
         equal (Sequence[str]): Candidates that compute the same numbers as ours.
+        warm_up (int): Rounds before those that are timed.
     """
 
     name: str
     inputs: Callable[[], Sequence[Tensor]]
     candidates: dict[str, Callable]
-    modes: Sequence[str] = MODES
+    modes: Sequence[str] = MODES[:2]
     tolerance: float = 1e-5
     equal: Sequence[str] = ()
+    warm_up: int = WARM_UP
 
 
 @dataclass
@@ -122,19 +125,23 @@ def run_case(
             raise AssertionError(f'{case.name}: {name} differs from ours by {error:.1e} > {limit}')
     del outputs, ours
 
-    return Result(case.name, mode, measure(runs, rounds, clock, device), errors)
+    return Result(case.name, mode, measure(runs, rounds, clock, device, case.warm_up), errors)
 
 
 def measure(
-    runs: Mapping[Key, Callable], rounds: int, clock: Clock, device: str = 'cpu'
+    runs: Mapping[Key, Callable],
+    rounds: int,
+    clock: Clock,
+    device: str = 'cpu',
+    warm_up: int = WARM_UP,
 ) -> dict[Key, Measurement]:
     """Warm up, then time all runs in turn, round by round; last, the peak memory of each."""
     measurements = {name: Measurement() for name in runs}
-    for index in range(WARM_UP + rounds):
+    for index in range(warm_up + rounds):
         for name, run in runs.items():
             start = clock()
             run()
-            if index >= WARM_UP:
+            if index >= warm_up:
                 measurements[name].times.append(clock() - start)
     for name, run in runs.items():
         measurements[name].peak = peak_memory(run, device)
@@ -213,6 +220,8 @@ def _runner(candidate: Callable, inputs: Sequence[Tensor], mode: str) -> Callabl
                 return tensors(candidate(*inputs))
 
         return forward
+    if mode == 'step':
+        return lambda: tensors(candidate(*inputs))
     parameters = (
         [p for p in candidate.parameters() if p.requires_grad]
         if isinstance(candidate, nn.Module)
