@@ -6,6 +6,7 @@
     python -m benchmarks.run models quadtree_b0 pvtv2_b0 --sizes 224 512x2048 --modes eager compiled
     python -m benchmarks.run models configs/quadtree_b?_imagenet.py --batches 1 8 --plot models.png
     python -m benchmarks.run profile quadtree_b1 --sizes 512   # shares of kinds of operations
+    python -m benchmarks.run growth quadtree_b0 vit_t          # cost per pixel from 512 to 4096 px
 
 See the suites in benchmarks/suites; targets and measured figures are in benchmarks/RESULTS.md.
 """
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import harness, models, profiles
+from benchmarks import growth, harness, models, profiles
 from benchmarks.harness import Result, run_case
 from benchmarks.report import Results, check_outputs
 from mmeffvit.cli.errors import UserError, run_cli
@@ -73,6 +74,16 @@ def parse_args() -> argparse.Namespace:
         'profile', parents=[named, outputs], help='where the time goes',
         description=profiles.__doc__,
     )  # fmt: skip
+    growing = commands.add_parser(
+        'growth', parents=[outputs], help='cost per pixel as images grow',
+        description=growth.__doc__,
+    )  # fmt: skip
+    growing.add_argument('names', nargs='+', help='as above, or model:option=value')
+    growing.add_argument('--sides', nargs='+', type=int, default=[512, 1024, 2048, 4096])
+    growing.add_argument('--rounds', type=int, default=2)
+    growing.add_argument(
+        '--longest', type=float, default=60, help='seconds that the next size may take at most'
+    )
     return parser.parse_args()
 
 
@@ -159,7 +170,15 @@ def run_profile(args: argparse.Namespace) -> Results:
     return profiles.profile_models(dict.fromkeys(args.names), args.sizes)
 
 
-COMMANDS = dict(suites=run_suites, models=run_models, profile=run_profile)
+def run_growth(args: argparse.Namespace) -> Results:
+    """Measure the chosen models at growing sizes."""
+    sides = sorted(args.sides)
+    if sides[0] < 1:
+        raise UserError(f'--sides {args.sides} must be positive.')
+    return growth.measure_growth(list(dict.fromkeys(args.names)), sides, args.rounds, args.longest)
+
+
+COMMANDS = dict(suites=run_suites, models=run_models, profile=run_profile, growth=run_growth)
 
 
 def rows(results: list[Result]) -> list[list[str]]:

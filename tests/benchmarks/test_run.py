@@ -147,3 +147,36 @@ def test_profile_with_every_output(monkeypatch, capsys, outputs):
 )
 def test_kinds(operation, kind):
     assert profiles.kind_of(operation) == kind
+
+
+def test_growth_per_pixel(monkeypatch, capsys, outputs):
+    names = ['quadtree_b0', 'quadtree_b0:max_coarse_grid=1']
+    arguments = ['growth', *names, '--sides', 64, 32, '--rounds', 2]
+    assert run_tool(monkeypatch, TOOL, *arguments, *options(outputs)) == 0
+    results = json.loads(outputs['json'].read_text())['results']
+    assert [(r['model'], r['side']) for r in results] == [(n, s) for n in names for s in (32, 64)]
+    rows = [line.split(' | ') for line in outputs['markdown'].read_text().splitlines()[-4:]]
+    assert rows[0][3] == '1.00'
+    expected = results[1]['time'] / results[0]['time'] / 4
+    assert float(rows[1][3]) == pytest.approx(expected, abs=0.006)
+    assert imread(outputs['plot']).std() > 0
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['quadtree_b0:max_coarse_grid'], 'must be like'),
+        (['quadtree_b0:max_coarse_grid=0'], 'max_coarse_grid=0'),
+        (['quadtree_b0', '--sides', '0'], 'must be positive'),
+    ],
+)
+def test_growth_refuses(monkeypatch, capsys, arguments, message):
+    assert run_tool(monkeypatch, TOOL, 'growth', *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_sizes_that_would_take_too_long_are_left_out(monkeypatch, outputs):
+    arguments = ['growth', 'pvtv2_b0', '--sides', 32, 64, '--longest', 1e-9]
+    assert run_tool(monkeypatch, TOOL, *arguments, *options(outputs)) == 0
+    results = json.loads(outputs['json'].read_text())['results']
+    assert [result['side'] for result in results] == [32]
