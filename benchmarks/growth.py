@@ -64,7 +64,7 @@ def measure_growth(
         COLUMNS,
         [_row(record, _first(records, record)) for record in records],
         records,
-        lambda figure: _draw(records, figure),
+        lambda figure: draw(records, figure),
     )
 
 
@@ -102,7 +102,7 @@ def _row(record: dict, first: dict) -> list[str]:
     ]
 
 
-def _draw(records: list[dict], figure: Figure) -> None:
+def draw(records: list[dict], figure: Figure) -> None:
     """Lines over the side, one per model."""
     figure.set_size_inches(12, 5)
     axes = figure.subplots(1, 2)

@@ -50,12 +50,16 @@ class Results:
     def write(self, json_path: Path | None, markdown: Path | None, plot: Path | None) -> None:
         """Write the files that were asked for."""
         if json_path:
-            content = dict(environment=self.environment, results=self.records)
+            content = dict(
+                environment=self.environment,
+                columns=self.columns,
+                rows=self.rows,
+                results=self.records,
+            )
             write_json(json_path, content, indent=1)
         if markdown:
             lines = [f'- {key}: {value}' for key, value in self.environment.items()]
-            lines += ['', _line(self.columns), '|' + ' --- |' * len(self.columns)]
-            lines += [_line(row) for row in self.rows]
+            lines += ['', *table_lines(self.columns, self.rows)]
             write_text(markdown, '\n'.join(lines) + '\n')
         if plot:
             figure = Figure(layout='constrained')
@@ -76,6 +80,11 @@ def check_outputs(*paths: Path | None, plot: Path | None) -> None:
     for path in (*paths, plot):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def table_lines(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown."""
+    return [_line(columns), '|' + ' --- |' * len(columns), *map(_line, rows)]
 
 
 def _line(cells: Sequence[str]) -> str:
