@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
+from math import isfinite
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,16 @@ from .errors import UserError, process_rank
 
 #: Label images of a dataset that are opened, evenly spaced.
 NUM_LABELS = 16
-_REQUIRED = dict(
-    images=('id', 'file_name', 'height', 'width'),
-    categories=('id', 'name'),
-    annotations=('id', 'image_id', 'category_id', 'bbox', 'area'),
+#: Of every kind of entry, the values that it needs and what they must be.
+_REQUIRED: dict[str, dict[str, tuple[type, ...]]] = dict(
+    images=dict(id=(int, str), file_name=(str,), height=(int,), width=(int,)),
+    categories=dict(id=(int, str), name=(str,)),
+    annotations=dict(
+        id=(int, str), image_id=(int, str), category_id=(int, str), bbox=(list,), area=(int, float)
+    ),
 )
+_OPTIONAL = dict(annotations=dict(segmentation=(list, dict), iscrowd=(int,)))
+_WORDS = {int: 'a whole number', str: 'a text', list: 'a list', float: 'a number', dict: 'RLE'}
 
 
 def check_data_files(cfg: Config, loaders: Sequence[str]) -> None:
@@ -51,7 +57,8 @@ def check_data_files(cfg: Config, loaders: Sequence[str]) -> None:
                 _check_labels(kind, dataset)
             elif 'CocoDataset' in names and os.path.isfile(path) and path not in checked:
                 checked.add(path)
-                check_coco(path, annotated=loader == 'train_dataloader')
+                masks = any(step.get('with_mask') for step in dataset.get('pipeline') or ())
+                check_coco(path, loader == 'train_dataloader', masks)
 
 
 def _dataset_class(cfg: Config, dataset: ConfigDict) -> Any:
@@ -62,12 +69,13 @@ def _dataset_class(cfg: Config, dataset: ConfigDict) -> Any:
     return import_module(f'{scope}.registry').DATASETS.get(kind) if isinstance(kind, str) else kind
 
 
-def check_coco(path: str | Path, annotated: bool = True) -> None:
+def check_coco(path: str | Path, annotated: bool = True, masks: bool = False) -> None:
     """Check a file of COCO annotations.
 
     Args:
         path (str | Path): The file.
         annotated (bool): Whether it needs annotations.
+        masks (bool): Whether every annotation needs a mask.
 
     Raises:
         UserError: Names the first entry that is wrong.
@@ -89,6 +97,14 @@ def check_coco(path: str | Path, annotated: bool = True) -> None:
             lacking = [k for k in required if not isinstance(entry, dict) or k not in entry]
             if lacking:
                 raise UserError(f'{path}: {part}[{index}] lacks {", ".join(lacking)}.')
+            for key, kinds in {**required, **_OPTIONAL.get(part, {})}.items():
+                value = entry.get(key)
+                wrong = not isinstance(value, kinds) or isinstance(value, bool)
+                if key in ('height', 'width') and not wrong:
+                    wrong = not 0 < value < 2**31
+                if key in entry and wrong:
+                    words = ' or '.join(_WORDS[kind] for kind in kinds)
+                    raise UserError(f'{path}: {part}[{index}].{key}={value!r} must be {words}.')
         number, times = next(iter(Counter(entry['id'] for entry in entries).most_common(1)), (0, 0))
         if times > 1:
             raise UserError(f'{path}: id {number} is given to {times} {part}; ids must differ.')
@@ -101,12 +117,37 @@ def check_coco(path: str | Path, annotated: bool = True) -> None:
         if entry['category_id'] not in categories:
             raise UserError(f'{place} is of category {entry["category_id"]}, which is not listed.')
         box = entry['bbox']
-        if not (isinstance(box, list) and len(box) == 4 and all(isinstance(x, Real) for x in box)):
+        if not (
+            isinstance(box, list)
+            and len(box) == 4
+            and all(isinstance(x, Real) and isfinite(x) for x in box)
+        ):
             raise UserError(f'{place} has bbox {box}; it must be [x, y, width, height].')
+        if masks and not _is_mask(entry.get('segmentation')):
+            raise UserError(
+                f'{place} has no segmentation of polygons [[x, y, x, y, x, y, ...]] or RLE, which '
+                'this model learns: choose one without a mask head, or annotate masks.'
+            )
+
+
+def _is_mask(value: Any) -> bool:
+    if isinstance(value, dict):
+        return {'counts', 'size'} <= value.keys()
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(
+            isinstance(polygon, list)
+            and len(polygon) >= 6
+            and len(polygon) % 2 == 0
+            and all(isinstance(x, Real) and isfinite(x) for x in polygon)
+            for polygon in value
+        )
+    )
 
 
 def _check_labels(kind: Any, dataset: ConfigDict) -> None:
-    """Compare the sizes of a few images and their label images."""
+    """Read a few images and their label images, and compare their sizes."""
     arguments = {key: value for key, value in dataset.items() if key != 'type'}
     entries = kind(**{**arguments, 'lazy_init': True, 'pipeline': []}).load_data_list()
     for entry in entries[:: max(1, len(entries) // NUM_LABELS)][:NUM_LABELS]:
@@ -125,8 +166,9 @@ def _size(path: str) -> tuple[int, int]:
         raise UserError(f'{path} does not exist; each image needs a label image.')
     try:
         with Image.open(path) as image:
+            image.load()  # decoders of training fill what is missing with zeros
             width, height = image.size
             turned = image.getexif().get(0x0112, 1) >= 5
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # of Pillow's decoders, many kinds
         raise UserError(f'{path} cannot be read: {error}.') from None
     return (height, width) if turned else (width, height)
