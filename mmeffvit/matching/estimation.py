@@ -49,7 +49,7 @@ def estimate_pose(
     if estimator == 'poselib':
         return _estimate_by_poselib(points0, points1, K0, K1, threshold)
     # fx of image 0 and fy of image 1, as in the published code.
-    normalised_threshold = threshold / np.mean([K0[0, 0], K1[1, 1]])
+    normalised_threshold = float(threshold / np.mean([K0[0, 0], K1[1, 1]]))
     first, second = (
         np.ascontiguousarray((np.asarray(points, np.float64) - K[[0, 1], 2]) / K[[0, 1], [0, 1]])
         for points, K in ((points0, K0), (points1, K1))

@@ -97,7 +97,8 @@ def tree_line_attention(
     Returns:
         Tensor: ``(lines, heads, W, D)`` of the finest level, in float32 (float64).
     """
-    out = kept = score = None
+    out = kept = None
+    score = torch.empty(0)
     scale = queries[0].shape[-1] ** -0.5
     last = len(queries) - 1
     with without_autocast(queries[0]):

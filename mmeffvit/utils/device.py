@@ -73,7 +73,7 @@ def check_device(name: str) -> str:
     if device.type == 'cpu':
         return name
     kind = getattr(torch, device.type, None)
-    if not hasattr(kind, 'is_available') or not kind.is_available():
+    if kind is None or not hasattr(kind, 'is_available') or not kind.is_available():
         raise ValueError(f"device={name!r} is not available here: use 'cpu'.")
     count = kind.device_count()
     if device.index is not None and device.index >= count:

@@ -51,8 +51,8 @@ class HomographyPairs(BaseDataset):
         **kwargs,
     ) -> None:
         self.num_pairs = num_pairs
-        self.size = tuple(size)
-        self.size1 = tuple(size1 or size)
+        size1 = size1 or size
+        self.size, self.size1 = (size[0], size[1]), (size1[0], size1[1])
         self.seed = seed
         super().__init__(data_root=data_root, data_prefix=data_prefix or dict(), **kwargs)
 

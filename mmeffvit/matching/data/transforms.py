@@ -98,6 +98,7 @@ class ResizePair:
         if self.size is not None:
             return self.size[0], self.size[1]
         edge, length = (max, self.long_side) if self.long_side else (min, self.short_side)
+        assert length is not None  # one of the three is given
         scale = length / edge(shape[:2])
         height, width = (
             max(self.divisor, round(side * scale) // self.divisor * self.divisor)

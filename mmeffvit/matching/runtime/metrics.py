@@ -209,10 +209,10 @@ class MatchPrecision(_PairMetric):
             else 0.0
             for threshold in self.thresholds
         }
-        grids = [tuple(-(-side // CELL) for side in sample[f'size{i}']) for i in (0, 1)]
+        grid0, grid1 = (tuple(-(-side // CELL) for side in sample[f'size{i}']) for i in (0, 1))
         plain = PairSample()
         plain.homography = true
-        cells = len(supervise([plain], *grids, CELL).matches.pair)
+        cells = len(supervise([plain], grid0, grid1, CELL).matches.pair)
         right = (distance < self.recall_threshold).sum().item()
         return {**found, 'matches': float(len(distance)), 'recall': right / max(1, cells)}
 

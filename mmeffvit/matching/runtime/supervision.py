@@ -46,12 +46,12 @@ def warps(sample: PairSample) -> tuple[Callable[[Tensor], Tensor], Callable[[Ten
         raise ValueError(
             'Training needs a homography, or depth maps, intrinsics and a pose, of every pair.'
         )
-    intrinsics = sample.intrinsics0, sample.intrinsics1
+    first, second = sample.intrinsics0, sample.intrinsics1
     pose = sample.pose
     inverse = torch.linalg.inv(pose)
     return (
-        lambda x: warp_by_depth(x, sample.depth0, *intrinsics, pose),
-        lambda x: warp_by_depth(x, sample.depth1, *intrinsics[::-1], inverse),
+        lambda x: warp_by_depth(x, sample.depth0, first, second, pose),
+        lambda x: warp_by_depth(x, sample.depth1, second, first, inverse),
     )
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ class SelfLayer(BaseModule):
 
     def __init__(self, embed_dims: int, num_heads: int, attention: dict) -> None:
         super().__init__()
-        self.attn = build_layer(attention, embed_dims=embed_dims, num_heads=num_heads)
+        self.attn: Any = build_layer(attention, embed_dims=embed_dims, num_heads=num_heads)
         self.norm1 = nn.LayerNorm(embed_dims)
 
     def forward(self, left: Tensor, right: Tensor, tables: Tables) -> tuple[Tensor, Tensor]:
@@ -45,7 +47,7 @@ class CrossLayer(BaseModule):
 
     def __init__(self, embed_dims: int, num_heads: int, attention: dict) -> None:
         super().__init__()
-        self.attn = build_layer(attention, embed_dims=embed_dims, num_heads=num_heads)
+        self.attn: Any = build_layer(attention, embed_dims=embed_dims, num_heads=num_heads)
         self.norm1 = nn.LayerNorm(embed_dims)
         self.norm2 = nn.LayerNorm(embed_dims)
 
@@ -143,7 +145,7 @@ class StereoTransformer(BaseModule):
         """Relative positions of every level of the attention, finest first; None without them."""
         if not self.relative_position:
             return None
-        widths = tree_widths(width, self.self_layers[0].attn.levels)
+        widths = tree_widths(width, cast(SelfLayer, self.self_layers[0]).attn.levels)
         return [
             relative_positions(cells, self.embed_dims, spacing * 2**level, like)
             for level, cells in enumerate(widths)
@@ -155,11 +157,12 @@ class StereoTransformer(BaseModule):
             left, right = self._layer(self_layer, left, right, tables)
             if index < len(first):
                 left, right = self._layer(first[index], left, right, tables)
-        return last.logits(left, right, tables)
+        return cast(CrossLayer, last).logits(left, right, tables)
 
     def _layer(
         self, layer: nn.Module, left: Tensor, right: Tensor, tables: Tables
     ) -> tuple[Tensor, Tensor]:
         if self.with_cp and self.training and left.requires_grad:
-            return checkpoint(layer, left, right, tables, use_reentrant=False)
+            out = checkpoint(layer, left, right, tables, use_reentrant=False)
+            return cast('tuple[Tensor, Tensor]', out)
         return layer(left, right, tables)
