@@ -15,6 +15,7 @@ from mmeffvit.analysis import input_shape
 from mmeffvit.backbones import HierarchicalTransformer, PyramidTransformer
 from mmeffvit.backbones.base import Backbone
 from mmeffvit.registry import MODELS
+from mmeffvit.zoo import entries
 
 ODD_SIZE = (75, 101)
 SMALL_ODD_SIZE = (33, 45)
@@ -67,6 +68,34 @@ def test_the_smallest_of_every_family_runs(name):
     model = get_model(name).eval()
     with torch.no_grad():
         check_outputs(model, images(model, ODD_SIZE))
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        name
+        for name, (cls, _) in entries().items()
+        if issubclass(cls, Backbone) or hasattr(cls, 'size_divisor')
+    ],
+)
+def test_an_empty_batch_gives_empty_outputs(name):
+    """As the last shard of a test set may be; the weights do not matter."""
+    with torch.device('meta'):
+        model = get_model(name).eval()
+    model = model.to_empty(device='cpu')
+    for buffer in model.buffers():
+        buffer.zero_()  # tables of indices
+    image = images(model, SMALL_ODD_SIZE)
+    with torch.no_grad():
+        empty = model(image[:0])
+    if not isinstance(model, Backbone):
+        assert empty.shape == (0, *image.shape[1:])
+        return
+    H, W = image.shape[-2:]
+    assert [tuple(out.shape) for out in empty] == [
+        (0, channels, -(-H // stride), -(-W // stride))
+        for channels, stride in zip(model.out_channels, model.out_strides, strict=True)
+    ]
 
 
 def test_every_backbone_and_denoiser_is_listed():

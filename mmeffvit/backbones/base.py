@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 from mmengine.logging import print_log
@@ -77,16 +77,15 @@ class Backbone(BaseModule):
             init_cfg = dict(type='Pretrained', checkpoint=pretrained)
         super().__init__(init_cfg)
         num_stages = len(channels)
-        indices = out_indices if isinstance(out_indices, Iterable) else [out_indices]
-        indices = list(indices)
-        in_range = [isinstance(i, int) and -num_stages <= i < num_stages for i in indices]
+        indices = list(out_indices) if isinstance(out_indices, Sequence) else [out_indices]
+        in_range = [type(i) is int and -num_stages <= i < num_stages for i in indices]
         if not indices or not all(in_range):
             raise ValueError(
                 f'out_indices={out_indices!r} must be integers in -{num_stages} .. '
                 f'{num_stages - 1}.'
             )
-        if not -1 <= frozen_stages <= num_stages:
-            raise ValueError(f'frozen_stages={frozen_stages} must be in -1 .. {num_stages}.')
+        if type(frozen_stages) is not int or not -1 <= frozen_stages <= num_stages:
+            raise ValueError(f'frozen_stages={frozen_stages!r} must be in -1 .. {num_stages}.')
         self.out_indices = tuple(sorted(index % num_stages for index in indices))
         self.out_channels = tuple(channels[index] for index in self.out_indices)
         self.out_strides = tuple(strides[index] for index in self.out_indices)

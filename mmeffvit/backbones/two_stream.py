@@ -108,7 +108,7 @@ class TwoStreamTransformer(Backbone):
         """Compute features.
 
         Args:
-            x (Tensor): Images ``(B, in_channels, H, W)`` of any size from 32x32.
+            x (Tensor): Images ``(B, in_channels, H, W)`` of any size.
 
         Returns:
             tuple[Tensor]: Maps ``(B, C_i, H_i, W_i)`` at strides 8, 16, 32 (sides rounded up),

@@ -193,6 +193,9 @@ class ConvEncoder(BaseModule):
 class AveragePooling(BaseModule):
     """Reduce a token grid by repeated 2x2 average pooling, sides rounded down.
 
+    Sides that are shorter than ``2 ** steps`` are padded to it by their last tokens (our choice):
+    one token is left.
+
     Args:
         embed_dims (int): Width C of the tokens.
         steps (int): Number of halvings.
@@ -219,16 +222,13 @@ class AveragePooling(BaseModule):
 
         Returns:
             tuple: Tokens ``(B, H'*W', C)`` and the grid ``(H', W')``.
-
-        Raises:
-            ValueError: If a side is shorter than ``2 ** steps``.
         """
-        if any(side < 2**self.steps for side in grid):
-            raise ValueError(
-                f'A grid of {grid[0]}x{grid[1]} tokens cannot be halved {self.steps} times; '
-                'give images of at least 32x32 pixels.'
-            )
-        pooled = F.avg_pool2d(tokens_to_map(x, grid), self.kernel_size)
+        encoded, least = tokens_to_map(x, grid), 2**self.steps
+        if grid[0] < least:
+            encoded = F.pad(encoded, (0, 0, 0, least - grid[0]), mode='replicate')
+        if grid[1] < least:
+            encoded = F.pad(encoded, (0, least - grid[1], 0, 0), mode='replicate')
+        pooled = F.avg_pool2d(encoded, self.kernel_size)
         for conv, norm in zip(self.convs, self.norms):
             tokens = F.relu(norm(map_to_tokens(conv(pooled))))
             pooled = F.avg_pool2d(tokens_to_map(tokens, pooled.shape[2:]), self.kernel_size)

@@ -350,7 +350,7 @@ class ValueBranch(nn.Module):
         x = _visible(act(_group_norm(x, self.norm1, fine_mask)), fine_mask)
         # The four children of a node are neighbours in memory: the 2x2 convolution is a product.
         weight = self.reduce.weight.permute(0, 2, 3, 1).flatten(1)
-        x = F.linear(x.reshape(x.shape[0], -1, weight.shape[1]), weight, self.reduce.bias)
+        x = F.linear(x.unflatten(1, (x.shape[1] // 4, 4)).flatten(2), weight, self.reduce.bias)
         x = act(_group_norm(_visible(x, coarse_mask), self.norm2, coarse_mask))
         return _visible(self.proj(x), coarse_mask)
 

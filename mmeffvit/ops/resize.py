@@ -116,6 +116,6 @@ def resample_linear(
             else:
                 matrix = torch.as_tensor(_cached_matrix(old, new, antialias))
             matrix = matrix.to(tokens)
-            rows = tokens.reshape(B * math.prod(target[:axis]), old, -1)
-            tokens = matrix @ rows
-    return tokens.reshape(B, -1, C)
+            inner = math.prod(source[axis + 1 :]) * C  # not -1: the batch may be empty
+            tokens = matrix @ tokens.reshape(B * math.prod(target[:axis]), old, inner)
+    return tokens.reshape(B, math.prod(target), C)

@@ -176,10 +176,25 @@ def test_recomputing_changes_no_gradient(name, with_cp):
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-4, atol=1e-6)
 
 
-def test_unknown_parts_to_recompute():
-    for name in MODELS:
-        with pytest.raises(ValueError, match='with_cp='):
-            MODELS[name](with_cp='nonsense')
+#: Values of options that no backbone takes.
+WRONG = dict(
+    with_cp=('nonsense', '', 2, -1, 0.5, None, [], ['mlp'], {}),
+    out_indices=(
+        *(99, -99, 1.0, 'last', '0', '', True, {0}, {0: 1}),
+        *([], [0.0], ['0'], [0, None], [[0]], [True]),
+    ),
+    frozen_stages=(-2, 99, 'all', 1.0, None, True, [1]),
+)
+
+
+@pytest.mark.parametrize('option', WRONG)
+@pytest.mark.parametrize('name', MODELS)
+def test_wrong_values_are_named(name, option):
+    if option != 'with_cp' and name not in BACKBONES:
+        pytest.skip('denoisers have no stages to choose')
+    for value in WRONG[option]:
+        with pytest.raises(ValueError, match=rf'^{option}={re.escape(repr(value))} '):
+            MODELS[name](**{option: value})
 
 
 def _check_compiled(model: nn.Module, backend: str) -> None:

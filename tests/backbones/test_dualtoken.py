@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from helpers.models import num_parameters
 from mmeffvit.analysis import count_complexity
 from mmeffvit.backbones import DualTokenViT
 from mmeffvit.backbones.dualtoken import ATTENTION_OPTIONS
+from mmeffvit.layers.dualtoken import AveragePooling
 from mmeffvit.necks import TokenPooling
+from mmeffvit.ops import map_to_tokens, tokens_to_map
 
 SMALLEST = dict(embed_dims=(8, 16, 32), depths=(2, 2, 2))
 NUM_CLASSES = 1000
@@ -140,9 +143,16 @@ def test_any_size(size, grids):
     assert all(out.is_contiguous(memory_format=torch.channels_last) for out in outs)
 
 
-def test_an_image_that_is_too_small():
-    with pytest.raises(ValueError, match='at least 32x32 pixels'):
-        smallest()(torch.randn(1, 3, 24, 64))
+@pytest.mark.parametrize('grid', [(1, 1), (3, 2), (1, 9), (4, 1)])
+def test_a_small_grid_is_padded_by_its_last_tokens(grid):
+    pool = AveragePooling(4, 2).eval()
+    x = torch.randn(2, grid[0] * grid[1], 4)
+    missing = [max(0, 4 - side) for side in grid]
+    padded = F.pad(tokens_to_map(x, grid), (0, missing[1], 0, missing[0]), mode='replicate')
+    expected, _ = pool(map_to_tokens(padded), tuple(padded.shape[2:]))
+    found, pooled_grid = pool(x, grid)
+    assert pooled_grid == tuple(max(1, side // 4) for side in grid)
+    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize('size', [(224, 224), (90, 130)])

@@ -225,7 +225,7 @@ def _chunk_size(topk: int, head_dims: int, like: Tensor) -> int:
 def _chunks(nodes: Tensor, head_dims: int, table: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Slices over the parents, each with a reused buffer ``(parents * K, 4D)``."""
     parents, K = nodes.shape
-    size = min(parents, _chunk_size(K, head_dims, table))
+    size = max(1, min(parents, _chunk_size(K, head_dims, table)))  # an empty batch has none
     buffer = table.new_empty(size * K, table.shape[1])
     for start in range(0, parents, size):
         stop = min(start + size, parents)
