@@ -5,7 +5,13 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# Start as in maskrcnn_slide_pvt_t_coco.py.
+# No weights of the authors are published: the start is Swin's.
 model = dict(
-    backbone=dict(_delete_=True, type='mmeffvit.SlideSwin', arch='tiny', drop_path_rate=0.2),
+    backbone=dict(
+        _delete_=True,
+        type='mmeffvit.SlideSwin',
+        arch='tiny',
+        drop_path_rate=0.2,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://swin_t/swin_to_slide'),
+    ),
 )

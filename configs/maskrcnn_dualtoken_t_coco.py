@@ -5,7 +5,8 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# LightViT's detection recipe. The authors start from ImageNet weights: convert them, then
+# LightViT's detection recipe. The authors start from ImageNet weights, which are not published, nor
+# has DualToken-ViT a baseline: this starts from initial values. To start from your own,
 # --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
 model = dict(backbone=dict(drop_path_rate=0.1, norm_eval=True))
 optim_wrapper = dict(

@@ -1,3 +1,6 @@
 _base_ = 'maskrcnn_lightvit_t_coco.py'
 
-model = dict(backbone=dict(arch='small'), neck=dict(in_channels=[96, 192, 384]))
+model = dict(
+    backbone=dict(arch='small', init_cfg=dict(checkpoint='mmeffvit://lightvit_s')),
+    neck=dict(in_channels=[96, 192, 384]),
+)

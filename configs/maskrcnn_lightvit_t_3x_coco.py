@@ -8,6 +8,7 @@ model = dict(
         arch='tiny',
         drop_path_rate=0.1,
         norm_eval=True,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://lightvit_t'),
     ),
     neck=dict(in_channels=[64, 128, 256]),
 )

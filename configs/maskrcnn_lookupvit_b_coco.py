@@ -6,8 +6,8 @@ _base_ = [
 ]
 
 # The paper has no detection: the lookup tokens of the last block are the map. Row norms because
-# images vary in size: see demo/size_robustness.py. A start from weights of the
-# published form wants reuse_norm='none'.
+# images vary in size: see demo/size_robustness.py. No weights are published: the start is a plain
+# ViT's; weights of the published form want reuse_norm='none'.
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -17,6 +17,7 @@ model = dict(
         attention=dict(reuse_norm='row'),
         drop_path_rate=0.1,
         with_cp=True,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://deit_b/vit_to_lookupvit'),
     ),
     neck=dict(in_channels=768),
 )

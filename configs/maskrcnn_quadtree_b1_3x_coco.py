@@ -5,7 +5,7 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# Start as in maskrcnn_quadtree_b1_coco.py.
+# Starts as maskrcnn_quadtree_b1_coco.py.
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -13,6 +13,7 @@ model = dict(
         arch='b1',
         attention=dict(topks=32, value_act='relu'),
         drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://quadtree_b1_dense'),
     ),
 )
 # The authors' rule for norms is by name and misses the GroupNorms of the value branches.

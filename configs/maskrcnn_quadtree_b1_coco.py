@@ -5,10 +5,8 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# Start from the authors' release for dense models, https://github.com/Tangshitao/
-# QuadTreeAttention/releases/download/QuadTreeAttention/b1.pth (b0 to b4): convert it, then
-# --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
-# Its value branches have ReLUs, those of the released classifiers GELUs.
+# The start is the authors' release for dense models, whose code has ReLUs in the value branches;
+# that of the released classifiers has GELUs.
 model = dict(
     backbone=dict(
         _delete_=True,
@@ -16,6 +14,7 @@ model = dict(
         arch='b1',
         attention=dict(topks=32, value_act='relu'),
         drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://quadtree_b1_dense'),
     ),
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-4))

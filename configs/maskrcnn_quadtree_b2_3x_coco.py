@@ -1,3 +1,3 @@
 _base_ = 'maskrcnn_quadtree_b1_3x_coco.py'
 
-model = dict(backbone=dict(arch='b2'))
+model = dict(backbone=dict(arch='b2', init_cfg=dict(checkpoint='mmeffvit://quadtree_b2_dense')))

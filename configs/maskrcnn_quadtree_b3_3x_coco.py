@@ -1,3 +1,3 @@
 _base_ = 'maskrcnn_quadtree_b1_3x_coco.py'
 
-model = dict(backbone=dict(arch='b3'))
+model = dict(backbone=dict(arch='b3', init_cfg=dict(checkpoint='mmeffvit://quadtree_b3_dense')))

@@ -8,5 +8,10 @@ _base_ = [
 # The paper has no detection. The released weights have seen images in [-1, 1].
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
-    backbone=dict(type='mmeffvit.SkipAtViT', arch='small', drop_path_rate=0.1),
+    backbone=dict(
+        type='mmeffvit.SkipAtViT',
+        arch='small',
+        drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://skipat_s'),
+    ),
 )

@@ -5,9 +5,14 @@ _base_ = [
     'mmdet::_base_/default_runtime.py',
 ]
 
-# Start from ImageNet weights, the authors' are not published: convert a baseline's, then
-# --cfg-options model.backbone.init_cfg.type=Pretrained model.backbone.init_cfg.checkpoint=PATH
+# No weights of the authors are published: the start is PVT's.
 model = dict(
-    backbone=dict(_delete_=True, type='mmeffvit.SlidePVT', arch='tiny', drop_path_rate=0.1),
+    backbone=dict(
+        _delete_=True,
+        type='mmeffvit.SlidePVT',
+        arch='tiny',
+        drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://pvt_t/pvt_to_slide'),
+    ),
 )
 optim_wrapper = dict(optimizer=dict(lr=2e-4))

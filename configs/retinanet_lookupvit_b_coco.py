@@ -15,6 +15,7 @@ model = dict(
         attention=dict(reuse_norm='row'),
         drop_path_rate=0.1,
         with_cp=True,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://deit_b/vit_to_lookupvit'),
     ),
     neck=dict(in_channels=768),
 )

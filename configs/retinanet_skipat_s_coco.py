@@ -8,5 +8,10 @@ _base_ = [
 # As maskrcnn_skipat_s_coco.py.
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
-    backbone=dict(type='mmeffvit.SkipAtViT', arch='small', drop_path_rate=0.1),
+    backbone=dict(
+        type='mmeffvit.SkipAtViT',
+        arch='small',
+        drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://skipat_s'),
+    ),
 )

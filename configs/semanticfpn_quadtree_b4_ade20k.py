@@ -1,3 +1,3 @@
 _base_ = 'semanticfpn_quadtree_b1_ade20k.py'
 
-model = dict(backbone=dict(arch='b4'))
+model = dict(backbone=dict(arch='b4', init_cfg=dict(checkpoint='mmeffvit://quadtree_b4_dense')))

@@ -7,5 +7,11 @@ _base_ = [
 
 # The paper names PVT as a host of SkipAt; recipe and skipped blocks are PVT's and our choice.
 model = dict(
-    backbone=dict(_delete_=True, type='mmeffvit.SkipAtPVT', arch='small', drop_path_rate=0.1),
+    backbone=dict(
+        _delete_=True,
+        type='mmeffvit.SkipAtPVT',
+        arch='small',
+        drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://pvt_s'),
+    ),
 )

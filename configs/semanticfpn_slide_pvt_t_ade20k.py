@@ -5,7 +5,13 @@ _base_ = [
     'mmseg::_base_/default_runtime.py',
 ]
 
-# Start as in maskrcnn_slide_pvt_t_coco.py.
+# No weights of the authors are published: the start is PVT's.
 model = dict(
-    backbone=dict(_delete_=True, type='mmeffvit.SlidePVT', arch='tiny', drop_path_rate=0.1),
+    backbone=dict(
+        _delete_=True,
+        type='mmeffvit.SlidePVT',
+        arch='tiny',
+        drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://pvt_t/pvt_to_slide'),
+    ),
 )

@@ -7,8 +7,8 @@ _base_ = [
 
 # The paper has no segmentation: lookup tokens of four blocks are resized to four strides, as
 # mmseg's plain ViTs do. Row norms because sizes differ between crops and whole images: see
-# demo/size_robustness.py. A start from weights of the published form wants
-# reuse_norm='none'.
+# demo/size_robustness.py. No weights are published: the start is a plain ViT's; weights of the
+# published form want reuse_norm='none'.
 model = dict(
     backbone=dict(
         type='mmeffvit.LookupViT',
@@ -16,6 +16,7 @@ model = dict(
         compressed_ratio=4,
         attention=dict(reuse_norm='row'),
         drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://deit_b/vit_to_lookupvit'),
     ),
     neck=dict(in_channels=[768] * 4, out_channels=768),
     decode_head=dict(in_channels=[768] * 4),

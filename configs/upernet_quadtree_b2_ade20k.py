@@ -5,7 +5,7 @@ _base_ = [
     'mmseg::_base_/default_runtime.py',
 ]
 
-# The authors have no UperNet; this is the Swin family's recipe. Start as in
+# The authors have no UperNet; this is the Swin family's recipe. It starts as
 # maskrcnn_quadtree_b1_coco.py.
 model = dict(
     backbone=dict(
@@ -14,5 +14,6 @@ model = dict(
         arch='b2',
         attention=dict(topks=32, value_act='relu'),
         drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://quadtree_b2_dense'),
     ),
 )

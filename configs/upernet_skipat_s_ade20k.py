@@ -11,7 +11,12 @@ _base_ = [
 # [-1, 1].
 model = dict(
     data_preprocessor=dict(mean=[127.5] * 3, std=[127.5] * 3),
-    backbone=dict(type='mmeffvit.SkipAtViT', final_norm=False, drop_path_rate=0.1),
+    backbone=dict(
+        type='mmeffvit.SkipAtViT',
+        final_norm=False,
+        drop_path_rate=0.1,
+        init_cfg=dict(type='Pretrained', checkpoint='mmeffvit://skipat_s'),
+    ),
     neck=None,
 )
 optim_wrapper = dict(

@@ -1,4 +1,7 @@
 _base_ = 'upernet_vit_t_ade20k.py'
 
-# For a start from DeiT's weights, which have seen ImageNet's mean and standard deviation.
-model = dict(data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]))
+# The start is DeiT's weights, which have seen ImageNet's mean and standard deviation.
+model = dict(
+    backbone=dict(init_cfg=dict(checkpoint='mmeffvit://deit_t')),
+    data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
+)

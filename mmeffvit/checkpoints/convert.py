@@ -152,14 +152,24 @@ def recognise(state: Iterable[str], foreign: Iterable[str]) -> list[str]:
     for family, key_map in FAMILIES.items():
         keys = list(state) if key_map.whole_model else backbone
         start = '' if key_map.whole_model else 'backbone.'
-        renames = [rule.pattern for rule in key_map.rules if isinstance(rule, Rename)]
-        if not any(_matches(renames, key.removeprefix(start)) for key in foreign):
+        renames = [rule for rule in key_map.rules if isinstance(rule, Rename)]
+        if not any(_is_renamed(renames, key.removeprefix(start)) for key in foreign):
             continue
         rules = (*key_map.rules, *key_map.head_rules)
         patterns = [rule.pattern for rule in rules if not isinstance(rule, Refuse)]
         shares[family] = sum(_matches(patterns, key) for key in keys) / max(1, len(keys))
     most = max(shares.values(), default=0)
     return [f for f, share in shares.items() if share == most and share >= 0.9]
+
+
+def _is_renamed(rules: Iterable[Rename], key: str) -> bool:
+    """Whether the first rule that matches gives the key another name."""
+    for rule in rules:
+        match = re.fullmatch(rule.pattern, key)
+        if match is not None:
+            target = rule.target(match) if callable(rule.target) else rule.target
+            return not isinstance(target, str) or match.expand(target) != key
+    return False
 
 
 def _matches(patterns: Iterable[str], key: str) -> bool:
