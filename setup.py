@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
-TASKS = ('det', 'seg', 'cls', 'denoise')
+TASKS = ('det', 'seg', 'cls', 'denoise', 'match')
 EXTRAS = (*TASKS, 'openmmlab', 'deploy', 'tests', 'docs')
 
 

@@ -27,6 +27,7 @@ def _child(root: Registry, *packages: str) -> Registry:
 
 MODELS = _child(roots.MODELS, 'layers', 'backbones', 'necks', 'heads', *_TASKS)
 DATASETS = _child(roots.DATASETS, *_TASKS)
+DATA_SAMPLERS = _child(roots.DATA_SAMPLERS, 'matching')
 TRANSFORMS = _child(roots.TRANSFORMS, *_TASKS)
 METRICS = _child(roots.METRICS, *_TASKS)
 VISUALIZERS = _child(roots.VISUALIZERS, *_TASKS)
@@ -36,7 +37,6 @@ STRATEGIES = _child(roots.STRATEGIES, 'engine')
 
 # These hold nothing of ours, but without child registries each warns once per run of a denoiser.
 for _root in (
-    roots.DATA_SAMPLERS,
     roots.LOG_PROCESSORS,
     roots.LOOPS,
     roots.OPTIM_WRAPPERS,
@@ -71,6 +71,7 @@ def build_layer(config: LayerConfig, **defaults) -> nn.Module:
 
 __all__ = [
     'DATASETS',
+    'DATA_SAMPLERS',
     'HOOKS',
     'METRICS',
     'MODELS',

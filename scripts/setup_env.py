@@ -206,7 +206,7 @@ def install() -> None:
     with console.step('mmcv'):
         install_mmcv(console)
     with console.step('mmdet, mmseg, mmpretrain'):
-        extras = ('runtime', 'det', 'seg', 'cls', 'denoise', 'tests')
+        extras = ('runtime', 'det', 'seg', 'cls', 'denoise', 'match', 'tests')
         files = [part for name in extras for part in ('-r', str(REQUIREMENTS / f'{name}.txt'))]
         console.run([*PIP, *files])
     with console.step('mmeffvit, and whether everything imports'):

@@ -73,8 +73,12 @@ def test_time_forward(model: nn.Module, inputs: Tensor) -> object:
     """Run the forward pass of test time, without post-processing.
 
     Two-stage detectors run their heads on 1000 proposals and 100 masks, segmentors the decode head
-    only, classifiers the classifier.
+    only, classifiers the classifier; matchers and stereo networks take the image for both of a
+    pair.
     """
+    if hasattr(model, 'image_names'):  # of pairs, which are counted as one image each
+        images = inputs[:, : model.image_channels]
+        return model(dict.fromkeys(model.image_names, images), mode='tensor')
     if hasattr(model, 'roi_head'):
         return _two_stages(model, inputs)
     return model(inputs, mode='tensor') if isinstance(model, BaseModel) else model(inputs)

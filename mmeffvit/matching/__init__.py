@@ -1,6 +1,17 @@
 """Matching of two images: networks, data, and what trains and applies them."""
 
-from .data import HomographyPairs, LoadImagePair, PackPair, PairSample, ResizePair
+from .data import (
+    HomographyPairs,
+    HPatches,
+    LoadImagePair,
+    MegaDepthPairs,
+    PackPair,
+    PairList,
+    PairSample,
+    PerSubsetSampler,
+    ResizePair,
+    ScanNetPairs,
+)
 from .networks import (
     CrossBlock,
     DualSoftmax,
@@ -27,17 +38,22 @@ __all__ = [
     'FeatureMatcher',
     'FineMatching',
     'FineMatchingLoss',
+    'HPatches',
     'HomographyAUC',
     'HomographyPairs',
     'LoFTRBlock',
     'LoadImagePair',
     'MatchPrecision',
     'MatchingTransformer',
+    'MegaDepthPairs',
     'OptimalTransport',
     'PackPair',
+    'PairList',
     'PairPreprocessor',
     'PairSample',
+    'PerSubsetSampler',
     'PoseAUC',
     'ResNetFPN',
     'ResizePair',
+    'ScanNetPairs',
 ]

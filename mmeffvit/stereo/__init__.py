@@ -1,6 +1,20 @@
 """Stereo matching of rectified pairs: networks, data, and what trains and applies them."""
 
-from .data import StereoSample
+from .data import (
+    FlyingThings3D,
+    KittiStereo,
+    LayeredStereo,
+    LoadStereo,
+    MiddleburyStereo,
+    PackStereo,
+    RandomStereoCrop,
+    RandomSwapMirror,
+    StereoPhotometric,
+    StereoSample,
+    occlusion_of,
+    read_disparity,
+    write_disparity,
+)
 from .networks import (
     ContextAdjustment,
     DisparityRegression,
@@ -17,12 +31,24 @@ __all__ = [
     'DisparityRegression',
     'EpipolarAttention',
     'EpipolarTreeAttention',
+    'FlyingThings3D',
+    'KittiStereo',
+    'LayeredStereo',
+    'LoadStereo',
+    'MiddleburyStereo',
+    'PackStereo',
+    'RandomStereoCrop',
+    'RandomSwapMirror',
     'STTRFeatures',
     'StereoError',
     'StereoLoss',
     'StereoMatching',
+    'StereoPhotometric',
     'StereoPreprocessor',
     'StereoSample',
     'StereoTransformer',
     'UNetFeatures',
+    'occlusion_of',
+    'read_disparity',
+    'write_disparity',
 ]

@@ -10,6 +10,8 @@ EXTRAS = {
     'mmseg': 'seg',
     'mmpretrain': 'cls',
     'skimage': 'denoise',
+    'h5py': 'match',
+    'poselib': 'match',
     'onnx': 'deploy',
     'onnxruntime': 'deploy',
     'onnxscript': 'deploy',

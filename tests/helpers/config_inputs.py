@@ -73,6 +73,9 @@ def restoration(config: Config, size: tuple[int, int], count: int) -> dict:
     """Noisy images with their clean ones; for video, clips of two frames and a quarter the area."""
     from mmeffvit.denoising import RestorationSample
 
+    special = dict(FeatureMatcher=image_pairs, StereoMatching=stereo_pairs)
+    if config.model.type in special:
+        return special[config.model.type](size, count)
     is_video = 'UniFormer' in config.model.backbone.type
     shape = (3, 2, size[0] // 2, size[1] // 2) if is_video else (3, *size)
     inputs = list(torch.rand(count, *shape, generator=torch.Generator().manual_seed(0)))
@@ -82,6 +85,36 @@ def restoration(config: Config, size: tuple[int, int], count: int) -> dict:
         sample.gt_img = noisy.clamp(0.2, 0.8)
         samples.append(sample)
     return dict(inputs=inputs, data_samples=samples)
+
+
+def image_pairs(size: tuple[int, int], count: int) -> dict:
+    """Grey images and the same ones again, of noise on blocks."""
+    from mmeffvit.matching import PairSample
+
+    images = [image[:1].float() / 255 for image in _images(count, size)]
+    samples = []
+    for image in images:
+        sample = PairSample(metainfo=dict(size0=size, size1=size))
+        sample.homography = torch.eye(3)
+        samples.append(sample)
+    return dict(inputs=dict(image0=images, image1=images), data_samples=samples)
+
+
+def stereo_pairs(size: tuple[int, int], count: int) -> dict:
+    """Images and the same ones moved by eight pixels."""
+    from mmeffvit.stereo import StereoSample
+
+    left = _images(count, size)
+    samples = []
+    for _ in left:
+        sample = StereoSample()
+        sample.gt_disparity = torch.full(size, 8.0)
+        sample.gt_occlusion = torch.zeros(size, dtype=torch.bool)
+        sample.gt_occlusion[:, :8] = True
+        sample.gt_occlusion_right = sample.gt_occlusion.flip(1)
+        samples.append(sample)
+    right = [image.roll(-8, 2) for image in left]
+    return dict(inputs=dict(left=left, right=right), data_samples=samples)
 
 
 BATCHES = dict(mmdet=detection, mmseg=segmentation, mmpretrain=classification, mmeffvit=restoration)

@@ -168,6 +168,8 @@ class FeatureMatcher(BaseModel):
     et al., "LoFTR" (CVPR 2021).
     """
 
+    image_names = ('image0', 'image1')
+    image_channels = 1
     zoo: ClassVar[dict[str, dict]] = {
         'quadtree_matcher_indoor': _parts(_WIDTHS['full'], quadtree_cross_attention((32, 16, 16))),
         'quadtree_matcher_outdoor': _parts(_WIDTHS['full'], quadtree_cross_attention((16, 8, 8))),

@@ -99,6 +99,8 @@ class StereoMatching(BaseModel):
     results of the QuadTree paper, whose code is not public.
     """
 
+    image_names = ('left', 'right')
+    image_channels = 3
     zoo: ClassVar[dict[str, dict]] = {
         'sttr': _sttr(dict(type='EpipolarAttention')),
         'quadtree_sttr': _sttr(dict(type='EpipolarTreeAttention', levels=4, topks=6)),
