@@ -93,7 +93,7 @@ def image_pairs(size: tuple[int, int], count: int) -> dict:
 
     images = [image[:1].float() / 255 for image in _images(count, size)]
     samples = []
-    for image in images:
+    for _ in images:
         sample = PairSample(metainfo=dict(size0=size, size1=size))
         sample.homography = torch.eye(3)
         samples.append(sample)

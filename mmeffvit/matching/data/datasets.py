@@ -327,9 +327,9 @@ class PairList(BaseDataset):
     """Pairs of one's own: a folder, or a list with what is known of each pair.
 
     A line of the list is ``image0 image1``, followed by nothing, by the nine numbers of a
-    homography (row by row), or by those of both intrinsics and of the relative pose: 9 + 9 + 16. Without a
-    list, the images of the folder are paired in order: the first with the second, the third with
-    the fourth.
+    homography (row by row), or by those of both intrinsics and of the relative pose: 9 + 9 + 16.
+    Without a list, the images of the folder are paired in order: the first with the second, the
+    third with the fourth.
 
     Args:
         data_root (str): Folder that the paths are relative to.
@@ -368,8 +368,8 @@ class PairList(BaseDataset):
             numbers = np.zeros(1)
         if len(words) < 2 or len(numbers) not in (0, 9, 34):
             raise ValueError(
-                f'Line {number} of {self.ann_file} must hold two images, and perhaps 9 numbers of a '
-                'homography or 34 of intrinsics and pose.'
+                f'Line {number} of {self.ann_file} must hold two images, and perhaps 9 numbers of '
+                'a homography or 34 of intrinsics and pose.'
             )
         if len(numbers) == 9:
             sample['homography'] = numbers.reshape(3, 3)

@@ -23,8 +23,8 @@ class LayeredStereo(BaseDataset):
     """Scenes of a slanted background and ellipses and boxes in front of it.
 
     The disparity of a layer is linear in the left image; nearer layers hide others. Both
-    disparities and both masks of occlusion are exact. The right image differs in gain and bias, and both have
-    noise. The same seed and index give the same scene.
+    disparities and both masks of occlusion are exact. The right image differs in gain and bias,
+    and both have noise. The same seed and index give the same scene.
 
     Args:
         num_pairs (int): Length of the dataset.

@@ -140,7 +140,7 @@ class Evil:
 
 def test_an_index_runs_nothing(tmp_path, capsys):
     np.savez(tmp_path / 'bad.npz', pair_infos=np.array([Evil()], object))
-    with pytest.raises(ValueError, match='would run builtins.print'):
+    with pytest.raises(ValueError, match=r'would run builtins\.print'):
         MegaDepthPairs(str(tmp_path), 'bad.npz')
     assert not capsys.readouterr().out
     assert pickle  # the index is one
@@ -176,5 +176,5 @@ def test_pairs_of_ones_own(tmp_path):
     assert dataset.get_data_info(1)['homography'][0, 2] == 5
     assert dataset.get_data_info(2)['pose'][0, 3] == 2
     (tmp_path / 'pairs.txt').write_text('0.png 1.png 1 2 3')
-    with pytest.raises(ValueError, match='Line 1 of .* must hold two images'):
+    with pytest.raises(ValueError, match=r'Line 1 of .* must hold two images'):
         PairList(data_root=str(tmp_path), ann_file='pairs.txt')
