@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..dispatch import Op, padded_width, width_reason
 from ..numerics import accurate, without_autocast
+from ..topk import top_locations
 from . import cpu, operator, reference
 
 KINDS = ('A', 'B')
@@ -173,7 +174,8 @@ def coarsest_level(
         return out.squeeze(1), None, None
     logits = (q * scale) @ k.transpose(1, 2)
     weights = (logits if mask is None else reference.hide(logits, mask.unsqueeze(1))).softmax(-1)
-    score, index = weights.topk(min(topk, k.shape[1]), dim=-1)
+    index = top_locations(weights, min(topk, k.shape[1]))
+    score = weights.gather(-1, index)
     if kind == 'A':
         weights = weights.scatter(-1, index, 0)
     return weights @ v, index, score

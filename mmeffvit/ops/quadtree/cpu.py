@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ..numerics import accurate
+from ..topk import top_locations
 from .nodes import flat_nodes, kept_nodes
 
 CHUNK_BYTES = 1 << 20
@@ -103,7 +104,8 @@ def forward(
         torch.softmax(groups, -1, out=groups)
         used = p if above is None else (groups * above[chunk]).view_as(p)
         if score is not None and location is not None:
-            torch.topk(used, topk, dim=-1, out=(score[chunk], location[chunk]))
+            location[chunk] = top_locations(used, topk)
+            torch.gather(used, -1, location[chunk], out=score[chunk])
             if above is not None:
                 used.scatter_(-1, location[chunk], 0)
         torch.index_select(table_v, 0, rows, out=gathered)
