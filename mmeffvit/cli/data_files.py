@@ -98,7 +98,7 @@ def check_coco(path: str | Path, annotated: bool = True, masks: bool = False) ->
             if lacking:
                 raise UserError(f'{path}: {part}[{index}] lacks {", ".join(lacking)}.')
             for key, kinds in {**required, **_OPTIONAL.get(part, {})}.items():
-                value = entry.get(key)
+                value: Any = entry.get(key)
                 wrong = not isinstance(value, kinds) or isinstance(value, bool)
                 if key in ('height', 'width') and not wrong:
                     wrong = not 0 < value < 2**31
