@@ -21,8 +21,8 @@ demo-segmentation: setup  ## Train and evaluate UperNet with SkipAt on shapes
 	@$(MAKE_SHAPES) data/shapes --tasks scenes
 	@$(BIN)/python tools/train.py configs/upernet_skipat_pvt_shapes.py --seed 0
 
-demo-elastic: setup  ## Train LookupViT and a ViT on patterns, draw accuracy over compressed tokens
-	@$(BIN)/python demo/elastic.py classification
+demo-elastic: setup  ## Train LookupViTs and ViTs, draw accuracy over compressed tokens
+	@$(BIN)/python demo/elastic.py
 
 test: lint  ## Run the checks and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v -n $(WORKERS) --dist worksteal

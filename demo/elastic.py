@@ -1,8 +1,10 @@
 #!/usr/bin/env python
 """Train LookupViT and a ViT of the same widths on generated patterns, and draw accuracy over cost.
 
-One LookupViT is trained for several numbers of compressed tokens and tested at each. As many
-trainings run at once as there are cores, one thread each. Finished trainings are kept.
+One LookupViT per task is trained for several numbers of compressed tokens and tested at each. First
+a picture holds one pattern, for which one token is enough; then every pixel of a mosaic is
+classified, for which it is not. As many trainings run at once as there are cores, one thread each.
+Finished trainings are kept.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +47,7 @@ class Comparison:
         title (str): What is asked of the models.
         model (str): Name of the config of the LookupViT.
         control (str): Name of the config of the ViT.
-        task (str): Folder of the shapes data.
+        folder (str): Task of the shapes data, which is its folder.
         data (ShapesConfig): What that folder holds.
         metric (str): Name of the metric, in per cent.
         label (str): What the metric is called in the table and the picture.
@@ -55,7 +58,7 @@ class Comparison:
     title: str
     model: str
     control: str
-    task: str
+    folder: str
     data: ShapesConfig
     metric: str
     label: str
@@ -80,20 +83,28 @@ class Result:
     control: np.ndarray
 
 
-PATTERNS = ShapesConfig(num_train=3000, num_val=800, size_range=(72, 104))
 COMPARISONS = {
-    'classification': (
-        Comparison(
-            'one pattern per image',
-            'lookupvit_ti_shapes',
-            'vit_ti_shapes',
-            'classification',
-            PATTERNS,
-            'accuracy/top1',
-            'top-1 (%)',
-            (1, 2, 3, 4, 6),
-            64,
-        ),
+    'classification': Comparison(
+        'one pattern per picture',
+        'lookupvit_ti_shapes',
+        'vit_ti_shapes',
+        'classification',
+        ShapesConfig(num_train=3000, num_val=800, size_range=(65, 79)),
+        'accuracy/top1',
+        'top-1 (%)',
+        (1, 2, 3),
+        64,
+    ),
+    'segmentation': Comparison(
+        'tints of a mosaic under grain',
+        'fcn_lookupvit_ti_shapes',
+        'fcn_vit_ti_shapes',
+        'mosaics',
+        ShapesConfig(num_train=1000, num_val=200, size_range=(80, 80)),
+        'mIoU',
+        'mIoU (%)',
+        (1, 2, 3, 4),
+        80,
     ),
 }
 
@@ -104,7 +115,9 @@ def parse_args() -> argparse.Namespace:
         description=__doc__.partition('\n')[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument('demo', choices=COMPARISONS)
+    parser.add_argument(
+        'tasks', nargs='*', default=list(COMPARISONS), help=f'any of {", ".join(COMPARISONS)}'
+    )
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], help='one training each')
     parser.add_argument('--data', type=Path, default='data/patterns')
     parser.add_argument('--work-dir', type=Path, default='work_dirs/elastic')
@@ -119,10 +132,13 @@ def main() -> None:
     device, reason = choose_device()
     console.print(f'device: {device} ({reason})')
     environment = {**make_environment(device), 'OMP_NUM_THREADS': '1'}
-    comparisons = COMPARISONS[args.demo]
     with user_input():
-        for one in comparisons:
-            make_shapes(args.data, one.data, [one.task], args.workers, track=track)
+        for task in args.tasks:
+            if task not in COMPARISONS:
+                raise ValueError(f'{task} is not one of {", ".join(COMPARISONS)}.')
+            one = COMPARISONS[task]
+            make_shapes(args.data, one.data, [one.folder], args.workers, track=track)
+    comparisons = [COMPARISONS[task] for task in args.tasks]
     # The controls take longest: they come first.
     jobs = [
         (one, role, seed)
@@ -131,11 +147,10 @@ def main() -> None:
         for seed in args.seeds
     ]
     with ThreadPoolExecutor(args.workers) as pool:
-        tasks = [
-            pool.submit(train_and_test, one, role, seed, args.data, args.work_dir, environment)
-            for one, role, seed in jobs
+        futures = [
+            pool.submit(train_and_test, *job, args.data, args.work_dir, environment) for job in jobs
         ]
-        found = {job: task.result() for job, task in zip(jobs, tasks)}
+        found = {job: future.result() for job, future in zip(jobs, futures)}
     results = []
     for one in comparisons:
         model, control = (
@@ -144,10 +159,12 @@ def main() -> None:
         )
         results.append(Result(model, *count_macs(one), control[0]))
         print_table(one, results[-1], args.seeds)
-    picture = args.work_dir / f'{args.demo}.png'
+    picture = args.work_dir / 'elastic.png'
     draw(comparisons, results, picture)
     console.print(f'picture      {picture}', soft_wrap=True)
-    console.print(f'took         {time.monotonic() - start:.0f} s')
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_time = used.ru_utime + used.ru_stime
+    console.print(f'took         {time.monotonic() - start:.0f} s, {cpu_time:.0f} s of CPU time')
 
 
 def train_and_test(
@@ -163,7 +180,7 @@ def train_and_test(
         return json.loads(results.read_text())
 
     def run(tool: str, *options) -> None:
-        command = [TOOLS / tool, config, *options, '--data-root', data / one.task, '--work-dir']
+        command = [TOOLS / tool, config, *options, '--data-root', data / one.folder, '--work-dir']
         target = folder if tool == 'train.py' else folder / 'test'
         run_logged([*command, target], environment, log, lambda: None)
 
@@ -203,12 +220,14 @@ def count_macs(one: Comparison) -> tuple[list[float], float]:
 def print_table(one: Comparison, result: Result, seeds: Sequence[int]) -> None:
     """Print the metric of every seed."""
     title = f'{one.title}, {one.label}'
-    table = Table('model', 'tokens', 'MMAC', *(f'seed {seed}' for seed in seeds), title=title)
+    columns = 'model', 'tokens', 'MMAC', 'of the ViT', *(f'seed {seed}' for seed in seeds)
+    table = Table(*columns, title=title)
     rows = [
         ('LookupViT', f'{s}x{s}', m, v) for s, m, v in zip(one.sizes, result.macs, result.model)
     ]
     for model, tokens, macs, values in [*rows, ('ViT', 'all', result.control_macs, result.control)]:
-        table.add_row(model, tokens, f'{macs:.1f}', *(f'{value:.1f}' for value in values))
+        share = f'{macs / result.control_macs:.2f}'
+        table.add_row(model, tokens, f'{macs:.1f}', share, *(f'{value:.1f}' for value in values))
     console.print(table)
 
 

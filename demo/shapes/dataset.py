@@ -13,12 +13,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from .mosaics import TINTS, draw_mosaic
 from .patterns import KINDS, draw_patterned
 from .polygons import mask_to_polygons
 from .scene import CLASSES, Scene, draw_clip, draw_scene
 
 SPLITS = ('train', 'val')
-TASKS = ('scenes', 'classification', 'denoising', 'video')
+TASKS = ('scenes', 'classification', 'denoising', 'video', 'mosaics')
 
 _VERSION = 1  # raised whenever the same arguments give other files
 _CLIP_FIELDS = ('num_train_clips', 'num_val_clips', 'num_frames')
@@ -27,7 +28,10 @@ _IRRELEVANT = {
     'classification': ('sigma', 'max_objects', *_CLIP_FIELDS),
     'denoising': _CLIP_FIELDS,
     'video': ('num_train', 'num_val'),
+    'mosaics': ('sigma', 'max_objects', *_CLIP_FIELDS),
 }
+
+_CLASSES = {'classification': KINDS, 'mosaics': TINTS}  # elsewhere the shapes
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class ShapesConfig:
     def arguments(self, task: str) -> dict:
         """The fields that the files of ``task`` depend on."""
         fields = {key: value for key, value in asdict(self).items() if key not in _IRRELEVANT[task]}
-        classes = list(KINDS if task == 'classification' else CLASSES)
+        classes = list(_CLASSES.get(task, CLASSES))
         return {'task': task, 'version': _VERSION, 'classes': classes, **fields}
 
     def digest(self, task: str) -> str:
@@ -167,11 +171,20 @@ def _write_video(
         _save(folder / split / 'noisy' / name, add_noise(rng, clean, config.sigma))
 
 
+def _write_mosaics(
+    folder: Path, split: str, index: int, rng: np.random.Generator, config: ShapesConfig
+) -> None:
+    image, labels = draw_mosaic(rng, _draw_size(rng, config))
+    _save(folder / split / f'{index:06d}.jpg', image)
+    _save(folder / 'labels' / split / f'{index:06d}.png', labels)
+
+
 _WRITERS = {
     'scenes': _write_scenes,
     'classification': _write_classification,
     'denoising': _write_denoising,
     'video': _write_video,
+    'mosaics': _write_mosaics,
 }
 
 
@@ -236,6 +249,8 @@ def make_shapes(
     ``classification``        ``SPLIT/KIND/*.jpg``, one pattern per image
     ``denoising``             ``SPLIT/clean/*.png``, ``SPLIT/noisy/*.png``
     ``video``                 ``SPLIT/clean/CLIP/FRAME.png``, ``SPLIT/noisy/CLIP/FRAME.png``
+    ``mosaics``               ``SPLIT/*.jpg``, nine tinted pieces under coarse grain; label
+                              maps ``labels/SPLIT/*.png``
     ========================  ==================================================================
 
     The files depend on ``config`` only. A folder appears under its name when it is complete.

@@ -19,7 +19,8 @@ PERIODS = (7.0, 14.0)
 TILT = 0.15
 """Patterns stand upright, and diagonals at 45 degrees, within this angle in radians."""
 
-_CONTRAST = 60
+_CONTRAST = 40
+_NOISE = 33.0
 
 
 def draw_pattern(rng: np.random.Generator, size: tuple[int, int], kind: str) -> np.ndarray:
@@ -58,7 +59,7 @@ def _expose(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.5)
     light = 1 + strength * (np.cos(angle) * xs + np.sin(angle) * ys)
     image = image * light[..., None]
-    image += rng.uniform(0, 8) * rng.standard_normal(image.shape, np.float32)
+    image += rng.uniform(0, _NOISE) * rng.standard_normal(image.shape, np.float32)
     return np.clip(np.round(image), 0, 255).astype(np.uint8)
 
 

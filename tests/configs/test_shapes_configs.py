@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 import mmeffvit  # noqa: F401
 from mmeffvit.cli.data_paths import move_data_root
-from shapes import KINDS
+from shapes import KINDS, TINTS
 
 CONFIGS = Path(__file__).parents[2] / 'configs/_base_/datasets'
 
@@ -42,6 +42,15 @@ def test_segmentation(shapes, loader):
         assert 0 in values
         assert 1 < len(values) <= 5
         assert set(values) <= set(range(len(dataset.metainfo['classes'])))
+
+
+@pytest.mark.parametrize('loader', ['train_dataloader', 'val_dataloader'])
+def test_mosaics(shapes, loader):
+    dataset, batch = first_batch('shapes_mosaics', 'mmseg', shapes / 'mosaics', loader)
+    assert len(dataset) == (8 if loader == 'train_dataloader' else 4)
+    assert dataset.metainfo['classes'] == TINTS
+    for sample in batch['data_samples']:
+        assert sample.gt_sem_seg.data.max() < len(TINTS)
 
 
 @pytest.mark.parametrize('loader', ['train_dataloader', 'val_dataloader'])

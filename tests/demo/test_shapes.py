@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from conftest import SHAPES
-from shapes import CLASSES, KINDS, TASKS, ShapesConfig, make_shapes
+from shapes import CLASSES, KINDS, TASKS, TINTS, ShapesConfig, make_shapes
+from shapes.mosaics import draw_mosaic
 from shapes.patterns import draw_pattern
 from shapes.polygons import mask_to_polygons, signed_area
 from shapes.scene import draw_clip, draw_scene
@@ -127,6 +128,29 @@ def test_a_pattern_is_what_its_kind_says():
         assert min(y, x) < 0.4 * max(y, x) and share > 0.05
         assert max(peaks['smooth'][0]) <= 4
         assert peaks['grain'][1] < 0.02
+
+
+def test_the_pixels_of_a_mosaic_have_the_tint_of_their_label_on_average():
+    rng = np.random.default_rng(0)
+    sums, counts = np.zeros((4, 3)), np.zeros(4)
+    for _ in range(20):
+        image, labels = draw_mosaic(rng, (101, 119))
+        assert image.shape == (101, 119, 3) and image.dtype == labels.dtype == np.uint8
+        for tint in range(4):
+            sums[tint] += image[labels == tint].sum(0, dtype=float)
+            counts[tint] += (labels == tint).sum()
+    blue, green, red, white = np.round(sums / counts[:, None] - 128) > 0
+    assert blue.tolist() == [True, False, False] and green.tolist() == [False, True, False]
+    assert red.tolist() == [False, False, True] and white.all()
+
+
+def test_mosaics_come_with_label_maps(shapes):
+    for path in sorted((shapes / 'mosaics/val').iterdir()):
+        labels = cv2.imread(
+            str(shapes / f'mosaics/labels/val/{path.stem}.png'), cv2.IMREAD_UNCHANGED
+        )
+        assert labels.shape == cv2.imread(str(path)).shape[:2]
+        assert labels.max() < len(TINTS)
 
 
 def test_complete_folders_are_kept_and_others_refused(shapes, tmp_path):

@@ -2,7 +2,7 @@ _base_ = 'shapes_loaders.py'
 
 data_source = (
     'python demo/make_shapes.py data/patterns --tasks classification --num-train 3000 '
-    '--num-val 800 --size-range 72 104'
+    '--num-val 800 --size-range 65 79'
 )
 dataset_type = 'CustomDataset'
 data_root = 'data/patterns/classification/'
@@ -18,7 +18,7 @@ data_preprocessor = dict(
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='RandomCrop', crop_size=64),
+    dict(type='RandomCrop', crop_size=64, pad_if_needed=True),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='PackInputs'),
 ]
