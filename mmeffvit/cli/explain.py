@@ -135,7 +135,8 @@ def unregistered(name: str, registry: Any) -> str:
 def _worker(error: BaseException) -> str | None:
     if not isinstance(error, RuntimeError) or 'DataLoader worker' not in str(error):
         return None
-    return f'{error} Out of (shared) memory? Use fewer workers or smaller batches.'
+    reason = str(error).rstrip('. ')
+    return f'{reason}. Out of (shared) memory? Use fewer workers or smaller batches.'
 
 
 def _batch_norm(error: BaseException) -> str | None:

@@ -15,6 +15,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS as ROOT_HOOKS
 from mmengine.runner import Runner
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from ..registry import HOOKS
 from ..utils.atomic import remove_partials, write_text
@@ -36,14 +37,15 @@ class CheckpointHook(_CheckpointHook):
     whole on disk before an old one is deleted, also with ``max_keep_ckpts=1`` and for the best one.
     Weights that are not finite are not saved. Where gradients are accumulated over several
     iterations, those that wait for the optimizer step are saved too, so that a resumed run ends
-    like one that was not interrupted; a distributed run, whose processes have different ones, says
-    that they are lost.
+    like one that was not interrupted. Of several processes their mean is saved, which is what the
+    step takes; equal but for rounding. A sharded run says that they are lost.
     """
 
     def __init__(self, interval: int = -1, **kwargs) -> None:
         if not isinstance(interval, int):
             raise ValueError(f'interval={interval!r} of checkpoints must be a whole number.')
         super().__init__(interval, **kwargs)
+        self._gradients: dict[str, torch.Tensor] = {}
 
     def before_train(self, runner: Runner) -> None:
         """Also delete what a killed run left half-written."""
@@ -67,6 +69,7 @@ class CheckpointHook(_CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = str(self.file_backend.join_path(self.out_dir, name))
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self._gradients = _waiting_gradients(runner)
         runner.save_checkpoint(
             self.out_dir,
             name,
@@ -88,6 +91,7 @@ class CheckpointHook(_CheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not _is_finite(runner.model):
             return
+        self._gradients = _waiting_gradients(runner)
         with self._removed_afterwards():
             super()._save_best_checkpoint(runner, metrics)
 
@@ -114,20 +118,8 @@ class CheckpointHook(_CheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Save gradients that wait for the optimizer step."""
-        if 'optimizer' not in checkpoint or not _is_between_steps(runner):
-            return
-        if is_distributed():
-            runner.logger.warning(
-                'This checkpoint is between two optimizer steps, and the processes have gradients '
-                'of their own, which are not saved: choose an interval that is a multiple of '
-                'accumulative_counts to resume exactly.'
-            )
-            return
-        checkpoint[GRADIENTS] = {
-            name: parameter.grad.cpu()
-            for name, parameter in _bare(runner.model).named_parameters()
-            if parameter.grad is not None
-        }
+        if 'optimizer' in checkpoint and self._gradients:
+            checkpoint[GRADIENTS] = self._gradients
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Put such gradients back; give weights that are not wrapped the wrapper hooks expect."""
@@ -218,6 +210,31 @@ def _is_between_steps(runner: Runner) -> bool:
     if getattr(wrapper, '_accumulative_counts', 1) == 1:
         return False
     return not wrapper.should_update()
+
+
+def _waiting_gradients(runner: Runner) -> dict[str, torch.Tensor]:
+    """Gradients that wait for the optimizer step, on the CPU; all processes have to call this."""
+    if not _is_between_steps(runner):
+        return {}
+    if is_distributed() and not isinstance(runner.model, DistributedDataParallel):
+        runner.logger.warning(
+            'This checkpoint is between two optimizer steps, and the gradients of a sharded model '
+            'are not saved: choose an interval that is a multiple of accumulative_counts to resume '
+            'exactly.'
+        )
+        return {}
+    parameters = dict(_bare(runner.model).named_parameters())
+    there = torch.tensor([float(p.grad is not None) for p in parameters.values()])
+    there = there.to(next(iter(parameters.values())).device)
+    all_reduce(there, 'max')  # a process may not have used them all
+    found = {}
+    for (name, parameter), is_there in zip(parameters.items(), there.tolist()):
+        if is_there:
+            gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            gradient = gradient.detach().clone()
+            all_reduce(gradient, 'mean')
+            found[name] = gradient.cpu()
+    return found
 
 
 def _is_finite(model: nn.Module) -> bool:

@@ -1,4 +1,8 @@
+import os
+import signal
+
 import pytest
+from torch.utils.data import DataLoader
 
 from mmeffvit.cli.errors import SECONDS_FOR_THE_FIRST, UserError, run_cli, user_input
 
@@ -76,3 +80,48 @@ def test_what_fails_on_user_input_is_a_user_error(capsys, error):
 def test_other_exceptions_on_user_input_pass():
     with pytest.raises(KeyError), user_input():
         raise KeyError('x')
+
+
+class Deadly:
+    """A dataset whose worker is killed, as by a machine that is out of memory."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_dead_worker_is_one_line(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        run_cli(lambda: list(DataLoader(Deadly(), num_workers=1)))
+    assert exit_info.value.code == 2
+    captured = capsys.readouterr().err
+    assert captured.startswith('error: DataLoader worker') and captured.count('\n') == 1
+    assert '. Out of (shared) memory? Use fewer workers or smaller batches.' in captured
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize('swallowed', [False, True])
+def test_a_signal_is_one_line(monkeypatch, capsys, number, swallowed):
+    monkeypatch.delenv('RANK', raising=False)
+    before = [signal.signal(signal.SIGINT, signal.default_int_handler), None]
+    before[1] = signal.getsignal(signal.SIGTERM)
+
+    def main():
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt:
+            if not swallowed:
+                raise
+            raise SyntaxError('mmengine makes this of it') from None
+
+    try:
+        with pytest.raises(SystemExit) as exit_info:
+            run_cli(main)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) == before[1]
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+    assert exit_info.value.code == 128 + number
+    assert capsys.readouterr().err == f'error: interrupted by {number.name}.\n'

@@ -12,27 +12,11 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import find_latest_checkpoint
 
-from helpers.tiny_runs import Net, runner
+from helpers import forked
+from helpers.tiny_runs import Net, StopAfter, StopError, runner
 from mmeffvit.checkpoints import CheckpointError, read_checkpoint
 from mmeffvit.engine import CheckpointHook
 from mmeffvit.engine.checkpoint import FiniteLossHook, NonFiniteError
-
-
-class StopError(Exception):
-    pass
-
-
-class StopAfter(Hook):
-    """Ends a run after an iteration, as a kill between two would."""
-
-    priority = 'LOWEST'
-
-    def __init__(self, iteration):
-        self.iteration = iteration
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter + 1 == self.iteration:
-            raise StopError
 
 
 def names(folder):
@@ -129,6 +113,29 @@ def test_accumulated_gradients_survive(tmp_path, by_epoch, stop):
         state_of(tmp_path / 'whole' / last), state_of(tmp_path / 'killed' / last)
     ):
         torch.testing.assert_close(left, right, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('by_epoch', 'stop'), [(False, 5), (False, 7), (True, 3)])
+def test_accumulated_gradients_of_two_processes_survive(tmp_path, by_epoch, stop):
+    """Equal but for rounding: the mean of the gradients is saved."""
+
+    def train(folder, stop=None, seed=0):
+        processes = [
+            forked.start(forked.train_in_two, rank, tmp_path / folder, stop, seed, by_epoch)
+            for rank in (0, 1)
+        ]
+        assert [forked.ended(process) for process in processes] == [0 if stop is None else 9] * 2
+
+    train('whole')
+    train('killed', stop)
+    (saved,) = (tmp_path / 'killed').glob(f'*_{stop if not by_epoch else 1}.pth')
+    assert read_checkpoint(saved)['gradients']
+    train('killed', seed=1)
+    last = 'epoch_4.pth' if by_epoch else 'iter_16.pth'
+    torch.testing.assert_close(
+        state_of(tmp_path / 'killed' / last), state_of(tmp_path / 'whole' / last)
+    )
 
 
 def test_no_gradients_are_saved_on_whole_steps(tmp_path):

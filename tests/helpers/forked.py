@@ -111,6 +111,44 @@ def train(folder: Path, seed: int, call: int, options: dict, ema: bool, answer: 
     answer.send(counted.done)
 
 
+def train_in_two(rank: int, folder: Path, stop: int | None, seed: int, by_epoch: bool) -> None:
+    """Train the tiny model as one of two processes, accumulating gradients over three iterations.
+
+    Args:
+        rank (int): Of this process.
+        folder (Path): The work directory.
+        stop (int, optional): Iteration after which both end, as if they were killed.
+        seed (int): Of the initial weights.
+        by_epoch (bool): How the loop counts.
+    """
+    import torch
+    from torch import distributed
+
+    from helpers.tiny_runs import Net, StopAfter, StopError, runner
+
+    torch.set_num_threads(1)
+    os.environ['LOCAL_RANK'] = str(rank)
+    store = folder.with_name(f'{folder.name}-{stop}-{seed}')
+    distributed.init_process_group('gloo', f'file://{store}', rank=rank, world_size=2)
+    torch.manual_seed(seed)
+    wrapper = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
+    with mock.patch('mmengine.runner.runner.collect_env', return_value={}):
+        run = runner(
+            folder,
+            model=Net(),
+            hooks=[] if stop is None else [StopAfter(stop)],
+            by_epoch=by_epoch,
+            wrapper=dict(accumulative_counts=3),
+            resume=True,
+            launcher='pytorch',
+            cfg=dict(model_wrapper_cfg=wrapper),
+        )
+    try:
+        run.train()
+    except StopError:
+        os._exit(9)
+
+
 def run_tool(
     tool: str, arguments: list[str], folder: Path, log: Path, when: float, number: int, answer: Any
 ) -> None:

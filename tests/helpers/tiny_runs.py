@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
+from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -44,6 +45,24 @@ class Net(BaseModel):
             loss = loss * float('nan')
         self.calls += 1
         return dict(loss=loss)
+
+
+class StopError(Exception):
+    """Of :class:`StopAfter`."""
+
+
+class StopAfter(Hook):
+    """Ends a run after an iteration, as a kill between two would."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        """Stop."""
+        if runner.iter + 1 == self.iteration:
+            raise StopError
 
 
 def runner(work_dir, model: Net | None = None, hooks=(), checkpoint=None, wrapper=None, **options):

@@ -132,6 +132,20 @@ def test_two_processes_train_like_one(tmp_path, shapes):
     assert one_accuracy == two_accuracy
 
 
+def test_two_processes_on_cpus_train_what_has_sync_batch_norm(tmp_path, shapes):
+    """Which torch has for GPUs only."""
+    pytest.importorskip('mmpretrain')
+    neck = "model['neck'] = dict(type='NonLinearNeck', in_channels=32, hid_channels=8, "
+    neck += "out_channels=32, norm_cfg=dict(type='SyncBN'))\n"
+    (tmp_path / 'classifier.py').write_text(TINY_CLASSIFIER + neck)
+    data = ['--data-root', shapes / 'classification', '--work-dir', 'work']
+    quick = ['--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.batch_size=2']
+    done = start_tool('dist_train.sh', 'classifier.py', 2, *data, *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-4000:]
+    state = load(tmp_path / 'work/epoch_1.pth')['state_dict']
+    assert any(key.endswith('running_mean') and value.any() for key, value in state.items())
+
+
 def test_two_processes_train_and_test_a_detector(tmp_path, shapes):
     pytest.importorskip('mmdet')
     (tmp_path / 'detector.py').write_text(TINY_DETECTOR)

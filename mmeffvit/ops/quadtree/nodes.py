@@ -17,4 +17,4 @@ def kept_nodes(index: Tensor, location: Tensor) -> Tensor:
     """Map places in the candidate list ``(G * P, 4, k)`` to nodes ``(G, 4P, k)``."""
     G, P, K = index.shape
     parents = index.reshape(G * P, K).gather(1, (location >> 2).flatten(1)).view_as(location)
-    return (4 * parents + (location & 3)).view(G, 4 * P, -1)
+    return (4 * parents + (location & 3)).view(G, 4 * P, location.shape[-1])
