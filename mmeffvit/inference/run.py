@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from ..utils.images import read_upright, write_image
+from ..utils.images import read_profile, read_upright, write_image
 from ..utils.inputs import Inputs, Report
 from ..utils.videos import Video, VideoWriter, is_video
 from .predictors import Detector, Predictor, build_predictor
@@ -102,7 +102,7 @@ def _steps(
                         yield
                 report.written.extend(writer.written)
             else:
-                write_image(target, predict(read_upright(path), place))
+                write_image(target, predict(read_upright(path), place), read_profile(path))
                 report.written.append(target)
                 yield
         except OSError:  # of writing: a full disk stops the run

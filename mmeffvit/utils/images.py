@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,6 +63,18 @@ def read_upright(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(_decode(Path(path), cv2.IMREAD_COLOR)[..., ::-1])
 
 
+def read_profile(path: str | Path) -> bytes | None:
+    """Read the colour profile (ICC) that a picture names, for :func:`write_image`.
+
+    Pixels are read as they are stored: models have learned from pictures read in this way.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.info.get('icc_profile')
+    except Exception:  # a damaged file, which reading it names
+        return None
+
+
 def _decode(path: Path, flags: int) -> np.ndarray:
     try:
         # OpenCV fills what is missing of a truncated file with grey; Pillow notices.
@@ -94,8 +108,13 @@ def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def write_image(path: str | Path, image: np.ndarray) -> None:
+def write_image(path: str | Path, image: np.ndarray, profile: bytes | None = None) -> None:
     """Write ``(H, W)``, ``(H, W, 3)`` RGB or ``(H, W, 4)`` RGBA as the suffix says.
+
+    Args:
+        path (str | Path): The file.
+        image (np.ndarray): uint8 or uint16.
+        profile (bytes, optional): Colour profile, kept in PNG and JPEG files.
 
     Raises:
         ValueError: If such an image has no place in such a file.
@@ -105,7 +124,8 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
     suffix = path.suffix.lower()
     if image.dtype == np.uint16 and suffix in _EIGHT_BITS:
         raise ValueError(f'{path} cannot hold 16 bits: name it .png or .tif.')
-    if image.ndim == 3:
+    is_grey = image.ndim == 2
+    if not is_grey:
         order = [2, 1, 0, 3][: image.shape[2]]
         image = np.ascontiguousarray(image[..., order])
     try:
@@ -119,7 +139,29 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise ValueError(f'{path} cannot hold {shape} {image.dtype}; write PNG.')
     # OpenCV's own writer does not notice a full disk.
     with atomic(path) as partial:
-        partial.write_bytes(data.tobytes())
+        partial.write_bytes(_with_profile(data.tobytes(), profile, is_grey))
+
+
+def _with_profile(data: bytes, profile: bytes | None, is_grey: bool) -> bytes:
+    """Put a colour profile into a PNG (chunk iCCP) or JPEG (segments APP2) file."""
+    if not profile or profile[16:20] != (b'GRAY' if is_grey else b'RGB '):
+        return data
+    if data.startswith(b'\x89PNG'):
+        content = b'iCCPprofile\0\0' + zlib.compress(profile)
+        marks = struct.pack('>I', len(content) - 4) + content
+        marks += struct.pack('>I', zlib.crc32(content))
+        start = 33  # after signature and IHDR
+    elif data.startswith(b'\xff\xd8\xff\xe0'):
+        parts = [profile[i : i + 65519] for i in range(0, len(profile), 65519)]
+        marks = b''.join(
+            struct.pack('>2sH12s2B', b'\xff\xe2', len(part) + 16, b'ICC_PROFILE', i, len(parts))
+            + part
+            for i, part in enumerate(parts, 1)
+        )
+        start = 4 + int.from_bytes(data[4:6], 'big')  # after JFIF's segment
+    else:
+        return data
+    return data[:start] + marks + data[start:]
 
 
 def list_images(folder: str | Path) -> list[Path]:

@@ -5,12 +5,13 @@ import warnings
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from mmeffvit.utils.images import (
     list_images,
     number_order,
     read_image,
+    read_profile,
     read_upright,
     write_image,
 )
@@ -29,6 +30,58 @@ def test_pictures_are_turned_upright_by_every_reader(tmp_path, orientation):
     assert upright.shape == ((7, 5, 3) if orientation > 4 else (5, 7, 3))
     np.testing.assert_array_equal(read_image(path), upright)
     np.testing.assert_array_equal(read_image(path, keep=True), upright)
+
+
+def modes() -> dict[str, Image.Image]:
+    """Small pictures of every kind that Pillow writes and that we read."""
+    rng = np.random.default_rng(0)
+    data = np.repeat(np.repeat(rng.integers(0, 256, (4, 5, 4), np.uint8), 8, 0), 8, 1)
+    grey, colours = Image.fromarray(data[..., 0].copy()), Image.fromarray(data[..., :3].copy())
+    ink = Image.frombytes('CMYK', (40, 32), data.tobytes())
+    pale = Image.frombytes('LA', (40, 32), data[..., :2].tobytes())
+    deep = Image.fromarray(data[..., 0].astype(np.uint16) * 257)
+    palette = colours.convert('P')
+    return {
+        **{'grey.png': grey, 'grey.jpg': grey, 'bits.png': grey.convert('1'), 'deep.png': deep},
+        **{'ink.jpg': ink, 'ink.tif': ink, 'pale.png': pale, 'pale.tif': pale},
+        **{'palette.png': palette, 'palette.bmp': palette, 'bits.tif': grey.convert('1')},
+        **{'alpha.png': Image.fromarray(data), 'colours.webp': colours, 'colours.jpg': colours},
+    }
+
+
+@pytest.mark.parametrize('name', modes())
+def test_every_kind_of_picture_is_the_same_to_every_reader(tmp_path, name):
+    """Denoisers read by ``read_image``, the other tools as the frameworks do."""
+    picture = modes()[name]
+    picture.save(tmp_path / name)
+    ours, theirs = read_image(tmp_path / name), read_upright(tmp_path / name)
+    assert ours.shape == theirs.shape == (32, 40, 3)
+    if ours.dtype == np.uint16:
+        ours = (ours >> 8).astype(np.uint8)
+    np.testing.assert_array_equal(ours, theirs)
+    if name != 'deep.png':  # which Pillow does not convert
+        expected = np.asarray(Image.open(tmp_path / name).convert('RGB')).astype(int)
+        assert np.abs(theirs - expected).mean() < 1
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.jpg'])
+@pytest.mark.parametrize('shape', [(6, 7), (6, 7, 3)])
+def test_a_colour_profile_is_kept(tmp_path, suffix, shape):
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes())
+    profile[16:20] = b'GRAY' if len(shape) == 2 else b'RGB '
+    profile += bytes(70000)  # more than one segment of a JPEG file
+    image = np.full(shape, 100, np.uint8)
+    source, path = tmp_path / f'source{suffix}', tmp_path / f'x{suffix}'
+    Image.fromarray(image).save(source, icc_profile=bytes(profile))
+    assert read_profile(source) == bytes(profile)
+    write_image(path, image, read_profile(source))
+    assert read_profile(path) == bytes(profile)
+    np.testing.assert_array_equal(read_image(path, keep=True), image)
+    other = image if len(shape) == 3 else np.repeat(image[..., None], 3, 2)
+    profile[16:20] = b'CMYK'
+    write_image(path, other, bytes(profile))
+    assert read_profile(path) is None, 'of other channels'
+    assert read_profile(tmp_path / 'none.png') is None
 
 
 @pytest.mark.parametrize('suffix', ['.jpg', '.JPEG', '.jfif', '.bmp', '.webp'])

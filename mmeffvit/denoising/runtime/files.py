@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...utils.images import read_image, write_image
+from ...utils.images import read_image, read_profile, write_image
 from ...utils.inputs import Inputs, Report
 from ...utils.videos import Video, VideoWriter, is_video
 from .denoiser import Denoiser
@@ -86,7 +86,7 @@ def _image_steps(
         path, noisy = readable.pop(0)
         for target, picture in zip(targets[path], (result, beside(noisy, result))):
             try:
-                write_image(target, picture)
+                write_image(target, picture, read_profile(path))
             except ValueError as error:
                 report.failed.append((path, str(error)))
             else:
