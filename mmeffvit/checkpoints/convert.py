@@ -22,12 +22,16 @@ from .keymap import (
 )
 
 
+#: Modules of this package that have no key maps and need them all.
+_USERS = ('published', 'summary')
+
+
 def _find_families() -> dict[str, KeyMap]:
     """The key maps of this package, by the name of the variable in lower case."""
     modules = [
         import_module(f'{__package__}.{found.name}')
         for found in iter_modules([str(Path(__file__).parent)])
-        if found.name not in (Path(__file__).stem, 'published')  # which need the families
+        if found.name not in (Path(__file__).stem, *_USERS)
     ]
     found = {
         name.lower(): value

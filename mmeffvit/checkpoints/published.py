@@ -88,7 +88,7 @@ def obtain(entry: PublishedFile) -> tuple[Path, str]:
                 f'--out {place} or by hand{_or_scratch(entry)}.'
             )
         digest = sha256_of(path)
-        _check(entry, digest, path, entry.sha256)
+        check_hash(entry, digest, path, entry.sha256)
         return path, digest
     path = cached_file(entry)
     known = entry.sha256 or remembered().get(entry.name, {}).get('sha256', '')
@@ -107,10 +107,25 @@ def obtain(entry: PublishedFile) -> tuple[Path, str]:
                 f'mirror that has it by {PLACE}{_or_scratch(entry)}.'
             ) from None
     digest = sha256_of(path)
-    _check(entry, digest, path, known)
+    check_hash(entry, digest, path, known)
     if not known or entry.name not in remembered():
         _remember(entry, digest, path)
     return path, digest
+
+
+def check_hash(entry: PublishedFile, digest: str, path: Path, known: str) -> None:
+    """Check the SHA-256 of a file against the known one, or its beginning.
+
+    Raises:
+        CheckpointError: If they differ.
+    """
+    if digest.startswith(known.lower()):
+        return
+    whose = 'published' if entry.sha256 else f'first seen, {_record()} has it'
+    raise CheckpointError(
+        f'{path} has the SHA-256 {digest}, not {known} ({whose}): it is damaged or another file; '
+        'remove it, and it is fetched again.'
+    )
 
 
 def cached_file(entry: PublishedFile) -> Path:
@@ -237,16 +252,6 @@ def _remember(entry: PublishedFile, digest: str, path: Path) -> None:
             write_json(_record(), {**remembered(), entry.name: note}, indent=1)
     except (CheckpointError, OSError) as error:
         LOGGER.info('the hash of %s is not remembered: %s', entry.name, error)
-
-
-def _check(entry: PublishedFile, digest: str, path: Path, known: str) -> None:
-    if digest.startswith(known.lower()):
-        return
-    whose = 'published' if entry.sha256 else f'first seen, {_record()} has it'
-    raise CheckpointError(
-        f'{path} has the SHA-256 {digest}, not {known} ({whose}): it is damaged or another file; '
-        'remove it, and it is fetched again.'
-    )
 
 
 def _or_scratch(entry: PublishedFile) -> str:

@@ -162,6 +162,19 @@ def _mmpretrain_model(place, address):
     get_model(place.config('classifier'), pretrained=address)
 
 
+def _weights(command):
+    """The tool takes names: the file is put where one is looked for."""
+
+    def run(place, address):
+        evil = place.folder / 'evil.pth'
+        if evil.exists():
+            evil.rename(place.folder / 'quadtree_b0.pth')
+        place.monkeypatch.setenv('MMEFFVIT_WEIGHTS', str(place.folder))
+        place.tool('weights.py', command, 'quadtree_b0')
+
+    return run
+
+
 def _run(**options):
     def run(place, address):
         runner(place.folder / 'run', load_from=address, **options).train()
@@ -288,6 +301,13 @@ CASES = {
         ),
         'tools/deployment/export_onnx.py:main',
         'tools/deployment/export_onnx.py:checkpoint',
+    ),
+    'weights get': (_weights('get'), 'tools/weights.py:get'),
+    'weights info': (_weights('info'), 'mmeffvit/checkpoints/summary.py:summarise'),
+    'publish': (
+        lambda p, a: p.tool('publish.py', a, p.folder / 'x.safetensors'),
+        'tools/publish.py:main',
+        'tools/publish.py:checkpoint',
     ),
     'convert_checkpoint': (
         lambda p, a: p.tool(
