@@ -22,6 +22,7 @@ from mmeffvit.checkpoints.published import dataset_meta_of
 from mmeffvit.cli.errors import UserError, run_cli, user_input
 from mmeffvit.cli.options import Parser, output_file
 from mmeffvit.models import build_model
+from mmeffvit.utils.atomic import atomic
 from mmeffvit.utils.config import activate_scope, read_config
 
 PARTS = dict(mmdet='detector', mmseg='segmentor', mmpretrain='classifier', mmeffvit='denoiser')
@@ -68,12 +69,11 @@ def main() -> None:
             **{key: weights.meta[key] for key in ('epoch', 'iter') if key in weights.meta},
             **dataset_meta_of(weights.meta),
         }
-        unnamed = args.out.with_name(f'.{args.out.name}')
-        unnamed = unnamed.with_suffix('.unnamed.safetensors')
-        write_weights(weights, unnamed, meta)
-        digest = sha256_of(unnamed)
-        path = args.out.with_name(f'{args.out.stem}-{digest[:8]}.safetensors')
-        unnamed.replace(path)
+        with atomic(args.out, optional=True) as unnamed:
+            write_weights(weights, unnamed, meta)
+            digest = sha256_of(unnamed)
+            path = args.out.with_name(f'{args.out.stem}-{digest[:8]}.safetensors')
+            unnamed.replace(path)
     entry = dict(
         url=f'https://…/{path.name}',
         family=OURS,

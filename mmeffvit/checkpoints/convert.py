@@ -21,7 +21,6 @@ from .keymap import (
     check_against,
 )
 
-
 #: Modules of this package that have no key maps and need them all.
 _USERS = ('published', 'summary')
 

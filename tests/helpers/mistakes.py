@@ -50,6 +50,7 @@ CONFIGS = {
 WORDS = {
     **dict.fromkeys(('imports.py', 'empty.py', 'scope.py'), ''),
     **dict.fromkeys(('list.py', 'word.py', 'untyped.py', 'detector_of_nothing.py'), ''),
+    'mmeffvit://none': "'none'",
     'type.py': 'VisionTransfomer',
     'argument.py': 'image_size',
     'arch.py': 'embed_dims',
@@ -72,6 +73,7 @@ VALUES = {
     'output': ('text/x.pkl', 'text', 'pictures/x.csv', '/proc/nothing/x.pkl'),
     'int': ('x', '1.5'),
     'float': ('x',),
+    'metric': ('x', '=1', 'x=y'),
     'pattern': ('(', 'nothing'),
     'token': ('x', '1', '1,x'),
     '_size': ('0', 'x', '1x2x3', '-2'),
@@ -80,6 +82,7 @@ CHECKPOINTS = (
     *('missing.pth', 'pictures', 'text', 'nothing.pth', 'cut.pth', 'evil.pth', 'list.pth'),
     *('other.pth', 'part.pth', 'shapes.pth', 'cut.safetensors', 'missing/w.pth'),
     *('http://127.0.0.1:9/w.pth', 'gopher://x/w.pth', 'torchvision://none'),
+    *('published', 'mmeffvit://none', 'mmeffvit://quadtree_b0/none'),
 )
 SOURCES = ('missing.png', 'nothing', 'text', 'missing/*.png')
 OVERRIDES = (
@@ -152,6 +155,7 @@ TEXTS = {
     '--data-root': ('missing', 'text', 'nothing'),
     '--ids-from': ('missing.json', 'text', 'pictures'),
     '--metric': ('nothing',),
+    '--config': ('missing.py', 'pictures', 'text', *CONFIGS),
 }
 
 
@@ -241,7 +245,8 @@ _PLACES = {
     'checkpoint': ('.pth',),
     'src': ('public.pth',),
     'dst': ('.safetensors',),
-    'out': ('sheet.png', '.onnx', 'out'),
+    'out': ('sheet.png', '.onnx', '.safetensors', 'out'),
+    'command': ('list',),
     'image': ('2.png',),
     'images': ('pictures',),
     'inputs': ('pictures',),

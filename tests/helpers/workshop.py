@@ -44,6 +44,8 @@ COMMANDS: dict[str, list[str]] = {
     'convert_checkpoint.py': [
         *('public.pth', 'out/converted.safetensors', '--family', 'vit', '--num-heads', '2')
     ],
+    'weights.py': ['list', 'swin*'],
+    'publish.py': ['vit.pth', 'out/vit.safetensors', '--config', 'vit.py'],
     'analysis_tools/elastic_eval.py': [
         *('elastic.py', 'elastic.pth', '--sizes', '1', '--data-root', 'classification'),
         *('--work-dir', 'out', '--json', 'out/curve.json', '--out', 'out/curve.png'),
