@@ -26,9 +26,16 @@ from .runtime import (
     FeatureMatcher,
     FineMatchingLoss,
     HomographyAUC,
+    ImageMatches,
+    Matcher,
     MatchPrecision,
     PairPreprocessor,
     PoseAUC,
+    draw_matches,
+    draw_overlay,
+    find_pairs,
+    match_files,
+    read_intrinsics,
 )
 
 __all__ = [
@@ -41,9 +48,11 @@ __all__ = [
     'HPatches',
     'HomographyAUC',
     'HomographyPairs',
+    'ImageMatches',
     'LoFTRBlock',
     'LoadImagePair',
     'MatchPrecision',
+    'Matcher',
     'MatchingTransformer',
     'MegaDepthPairs',
     'OptimalTransport',
@@ -56,4 +65,9 @@ __all__ = [
     'ResNetFPN',
     'ResizePair',
     'ScanNetPairs',
+    'draw_matches',
+    'draw_overlay',
+    'find_pairs',
+    'match_files',
+    'read_intrinsics',
 ]

@@ -24,7 +24,18 @@ from .networks import (
     STTRFeatures,
     UNetFeatures,
 )
-from .runtime import StereoError, StereoLoss, StereoMatching, StereoPreprocessor
+from .runtime import (
+    StereoError,
+    StereoLoss,
+    StereoMatcher,
+    StereoMatching,
+    StereoPreprocessor,
+    StereoResult,
+    colour_disparity,
+    depth_of,
+    find_stereo_pairs,
+    write_stereo_files,
+)
 
 __all__ = [
     'ContextAdjustment',
@@ -42,13 +53,19 @@ __all__ = [
     'STTRFeatures',
     'StereoError',
     'StereoLoss',
+    'StereoMatcher',
     'StereoMatching',
     'StereoPhotometric',
     'StereoPreprocessor',
+    'StereoResult',
     'StereoSample',
     'StereoTransformer',
     'UNetFeatures',
+    'colour_disparity',
+    'depth_of',
+    'find_stereo_pairs',
     'occlusion_of',
     'read_disparity',
     'write_disparity',
+    'write_stereo_files',
 ]

@@ -38,6 +38,8 @@ _base_ = '{ROOT}/configs/uformer_t_shapes.py'
 model = dict(backbone=dict(arch=dict(_delete_=True, embed_dims=4, depths=(1,) * 9)))
 """
 SEGMENTOR = f"_base_ = '{ROOT}/configs/deeplabv3_dualtoken_t_shapes.py'\n"
+MATCHER = f"_base_ = '{ROOT}/configs/quadtree_matcher_t_shapes.py'\n"
+STEREO = f"_base_ = '{ROOT}/configs/sttr_t_shapes.py'\n"
 ELASTIC = f"_base_ = '{ROOT}/configs/lookupvit_ti_shapes.py'\n"
 
 
@@ -59,6 +61,8 @@ class Place:
             classifier=TINY_CLASSIFIER,
             segmentor=SEGMENTOR,
             denoiser=DENOISER,
+            matcher=MATCHER,
+            stereo=STEREO,
             elastic=ELASTIC,
         )
         for name, text in texts.items():
@@ -102,6 +106,18 @@ def _denoiser(place, address):
     from mmeffvit.denoising import Denoiser
 
     Denoiser.from_config(place.config('denoiser'), address)
+
+
+def _matcher(place, address):
+    from mmeffvit.matching import Matcher
+
+    Matcher.from_config(place.config('matcher'), address)
+
+
+def _stereo(place, address):
+    from mmeffvit.stereo import StereoMatcher
+
+    StereoMatcher.from_config(place.config('stereo'), address)
 
 
 def _predictor(name):
@@ -275,6 +291,22 @@ CASES = {
             *('denoise.py', p.config('denoiser'), a, p.folder / 'a.png', '--out', p.folder / 'out')
         ),
         'tools/denoise.py:checkpoint',
+    ),
+    'Matcher': (_matcher, 'mmeffvit/matching/runtime/matcher.py:from_config'),
+    'StereoMatcher': (_stereo, 'mmeffvit/stereo/runtime/matcher.py:from_config'),
+    'match.py': (
+        lambda p, a: p.tool(
+            *('match.py', p.config('matcher'), a, p.folder / 'a.png', p.folder / 'a.png'),
+            *('--out', p.folder / 'out'),
+        ),
+        'tools/match.py:checkpoint',
+    ),
+    'stereo.py': (
+        lambda p, a: p.tool(
+            *('stereo.py', p.config('stereo'), a, p.folder / 'a.png', p.folder / 'a.png'),
+            *('--out', p.folder / 'out'),
+        ),
+        'tools/stereo.py:checkpoint',
     ),
     'elastic_eval': (
         lambda p, a: p.tool('analysis_tools/elastic_eval.py', p.config('elastic'), a),

@@ -1,6 +1,9 @@
 """What trains, evaluates and applies matchers."""
 
+from .drawing import draw_matches, draw_overlay
+from .files import find_pairs, match_files, read_intrinsics
 from .losses import CoarseMatchingLoss, FineMatchingLoss
+from .matcher import ImageMatches, Matcher
 from .metrics import HomographyAUC, MatchPrecision, PoseAUC, error_auc
 from .model import FeatureMatcher, PairPreprocessor
 
@@ -9,8 +12,15 @@ __all__ = [
     'FeatureMatcher',
     'FineMatchingLoss',
     'HomographyAUC',
+    'ImageMatches',
     'MatchPrecision',
+    'Matcher',
     'PairPreprocessor',
     'PoseAUC',
+    'draw_matches',
+    'draw_overlay',
     'error_auc',
+    'find_pairs',
+    'match_files',
+    'read_intrinsics',
 ]
