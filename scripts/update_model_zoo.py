@@ -22,6 +22,7 @@ from rich.progress import track
 import mmeffvit  # noqa: F401  (configs may inherit by package name)
 from mmeffvit.analysis import count_config
 from mmeffvit.analysis.models import DEFAULT_SIZES, FALLBACK_SIZE
+from mmeffvit.checkpoints.index import SCHEME, published_for
 from mmeffvit.cli.errors import UserError, run_cli
 from mmeffvit.utils.atomic import write_text
 
@@ -57,6 +58,8 @@ def main() -> int:
         missing = [e for e in entries if args.remeasure or 'FLOPs' not in e.get('Metadata', {})]
         for entry in track(missing, description='measuring'):
             measure(entry)
+        for entry in entries:
+            name_weights(entry)
         for path, content in metafiles.items():
             write_text(path, dump(content))
     pages = {
@@ -123,6 +126,19 @@ def measure(entry: dict) -> None:
     metadata.update(Parameters=found.params, FLOPs=found.macs, Framework=config.default_scope)
 
 
+def name_weights(entry: dict) -> None:
+    """Fill in the published weights of one model and those that it starts from, in place."""
+    whole = published_for(Path(entry['Config']).stem)
+    config = Config.fromfile(ROOT / entry['Config'])
+    init = config.get('model', {}).get('backbone', {}).get('init_cfg') or {}
+    start = str(init.get('checkpoint', ''))
+    named = {'Weights': whole and whole.address, 'Start': start if SCHEME in start else None}
+    for key, address in named.items():
+        entry.pop(key, None)
+        if address:
+            entry[key] = address
+
+
 def dump(content: dict) -> str:
     """YAML in the order of the keys, lists of numbers on one line."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
@@ -160,10 +176,17 @@ def table(content: dict) -> str:
             '; '.join(_published(result) for result in results) or '–',
             '; '.join(dict.fromkeys(result['Source'] for result in results)) or '–',
             entry['Recipe'],
-            entry.get('Checkpoints', checkpoints) or 'none published',
+            _weights(entry) or entry.get('Checkpoints', checkpoints) or 'none published',
         )
         lines.append('| ' + ' | '.join(row) + ' |')
     return '\n'.join(lines)
+
+
+def _weights(entry: dict) -> str:
+    """The addresses of published weights: of the whole model, and of its start."""
+    whole, start = entry.get('Weights'), entry.get('Start')
+    parts = [f'`{whole}`'] if whole else []
+    return '; '.join([*parts, *([f'starts from `{start}`'] if start else [])])
 
 
 def _published(result: dict) -> str:
@@ -191,7 +214,8 @@ NOTE = (
     'Parameters and FLOPs (multiply-adds of one image, attention included; detectors with 1000 '
     'proposals and 100 masks) are measured by `scripts/update_model_zoo.py`. What is published '
     'is quoted from the source in the row; none of it was reproduced here, for no weights of ours '
-    'are released.'
+    'are released. Weights of the authors are loaded by name, `mmeffvit://NAME`: see '
+    '[docs/weights.md]({docs}weights.md).'
 )
 
 
@@ -199,7 +223,8 @@ def zoo_page(metafiles: dict[Path, dict]) -> str:
     """The text of ``docs/model_zoo.md``."""
     text = families(metafiles).replace('](configs/', '](../configs/').replace('\n### ', '\n## ')
     text = text.replace('### ', '## ', 1) if text.startswith('### ') else text
-    return f'# Model zoo\n\nGenerated from `configs/metafiles`; do not edit.\n\n{NOTE}\n\n{text}\n'
+    note = NOTE.format(docs='')
+    return f'# Model zoo\n\nGenerated from `configs/metafiles`; do not edit.\n\n{note}\n\n{text}\n'
 
 
 def readme(metafiles: dict[Path, dict]) -> str:
@@ -207,7 +232,8 @@ def readme(metafiles: dict[Path, dict]) -> str:
     text = (ROOT / 'README.md').read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f'{before}{BEGIN}\n{NOTE}\n\n{families(metafiles)}\n{END}{after}'
+    note = NOTE.format(docs='docs/')
+    return f'{before}{BEGIN}\n{note}\n\n{families(metafiles)}\n{END}{after}'
 
 
 if __name__ == '__main__':
