@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import torch
 from mmengine import Config
+from PIL import ImageCms
 
 from helpers.tool_runs import ROOT, TINY_ARCH, TINY_DETECTOR, run_tool
 from mmeffvit.inference import Classifier, build_predictor, infer
 from mmeffvit.models import build_model
 from mmeffvit.registry import MODELS
-from mmeffvit.utils.images import read_image, read_upright, write_image
+from mmeffvit.utils.images import read_image, read_profile, read_upright, write_image
 from mmeffvit.utils.videos import Video, VideoWriter
 from shapes import KINDS
 
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
 SMALL = "dict(type='Resize', scale=(64, 64), keep_ratio=True)"
 CONFIGS = dict(
     detection=TINY_DETECTOR,
@@ -74,7 +76,7 @@ def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp('pictures')
     smooth = np.random.default_rng(0).integers(0, 256, (4, 5, 3), np.uint8)
     image = cv2.resize(smooth, (90, 70))
-    write_image(folder / 'images' / 'a.png', image)
+    write_image(folder / 'images' / 'a.png', image, PROFILE)
     write_image(folder / 'images' / 'deep' / 'b.jpg', image[:40])
     broken = folder / 'images' / 'broken.png'
     write_image(broken, image)
@@ -128,6 +130,7 @@ def test_what_can_be_read_is_drawn(monkeypatch, capsys, tmp_path, models, pictur
     assert 'broken.png' in captured.err and captured.err.count('skipped:') == 1
     vis = tmp_path / 'vis'
     assert read_image(vis / 'images' / 'a.png').shape == (70, 90, 3)
+    assert read_profile(vis / 'images' / 'a.png') == PROFILE
     assert read_image(vis / 'images' / 'deep' / 'b.jpg').shape == (40, 90, 3)
     assert not (vis / 'images' / 'broken.png').exists()
     frames = list(Video(vis / 'clip.avi'))

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 from mmengine import Config
+from PIL import ImageCms
 
 from helpers.tool_runs import start_tool
 from mmeffvit.denoising import Denoiser, Restorer, denoise_path
-from mmeffvit.utils.images import read_image, write_image
+from mmeffvit.utils.images import read_image, read_profile, write_image
 from mmeffvit.utils.videos import Video, VideoWriter
 
 IMAGE_MODEL = dict(
@@ -66,8 +67,9 @@ def test_array_equals_the_model(denoiser):
 
 def test_folder_with_corrupt_files(denoiser, tmp_path):
     source, out = tmp_path / 'in', tmp_path / 'out'
-    write_image(source / 'a.png', _image((20, 30, 3), np.uint16))
-    write_image(source / 'deep' / 'b.jpg', _image((24, 18, 3)))
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
+    write_image(source / 'a.png', _image((20, 30, 3), np.uint16), profile)
+    write_image(source / 'deep' / 'b.jpg', _image((24, 18, 3)), profile)
     write_image(source / 'broken.png', _image((90, 90, 3)))
     data = (source / 'broken.png').read_bytes()
     (source / 'broken.png').write_bytes(data[: len(data) // 2])
@@ -85,6 +87,7 @@ def test_folder_with_corrupt_files(denoiser, tmp_path):
     assert sorted(path.name for path, _ in report.failed) == ['broken.png', 'empty.png']
     assert all(path.name in reason for path, reason in report.failed)
     assert read_image(out / 'a.png').dtype == np.uint16
+    assert read_profile(out / 'a.png') == read_profile(out / 'deep' / 'b.jpg') == profile
     np.testing.assert_array_equal(read_image(out / 'a.png'), denoiser(read_image(source / 'a.png')))
     assert read_image(out / 'deep' / 'b.jpg').shape == (24, 18, 3)
     assert read_image(out / 'side_by_side' / 'a.png').shape == (20, 62, 3)
