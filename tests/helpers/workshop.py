@@ -25,6 +25,8 @@ CONFIGS = {
     'vit.py': TINY_CLASSIFIER
     + "model['backbone'] = dict(type='mmeffvit.VisionTransformer', img_size=64, patch_size=16, "
     'arch=dict(embed_dims=32, depth=2, num_heads=2))\n',
+    'matcher.py': f"_base_ = '{ROOT}/configs/quadtree_matcher_t_shapes.py'\n",
+    'stereo.py': f"_base_ = '{ROOT}/configs/sttr_t_shapes.py'\n",
     'denoiser.py': f"_base_ = '{ROOT}/configs/uformer_t_shapes.py'\n"
     'model = dict(backbone=dict(arch=dict(_delete_=True, embed_dims=4, depths=(1,) * 9)))\n',
 }
@@ -44,6 +46,8 @@ COMMANDS: dict[str, list[str]] = {
     'convert_checkpoint.py': [
         *('public.pth', 'out/converted.safetensors', '--family', 'vit', '--num-heads', '2')
     ],
+    'match.py': ['matcher.py', 'matcher.pth', 'pictures/1.png', 'pictures/2.png', '--out', 'out'],
+    'stereo.py': ['stereo.py', 'stereo.pth', 'pictures/1.png', 'pictures/2.png', '--out', 'out'],
     'weights.py': ['list', 'swin*'],
     'publish.py': ['vit.pth', 'out/vit.safetensors', '--config', 'vit.py'],
     'analysis_tools/elastic_eval.py': [

@@ -45,6 +45,8 @@ def run(room, tool, when=0.0, number=signal.SIGTERM):
 def test_a_signal_ends_every_tool(figure, room, tool):
     code, text, seconds, whole = run(room, tool)
     assert code == 0, text
+    if seconds < 0.05:
+        pytest.skip('is done before a signal can come')
     rng = random.Random(tool)
     tried = held = 0
     for number in (signal.SIGINT, signal.SIGTERM):
