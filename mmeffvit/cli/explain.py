@@ -111,12 +111,10 @@ def _settings(error: BaseException) -> str | None:
 
 def _data(error: BaseException) -> str | None:
     """Errors while a dataset reads and transforms a sample, in this process or a worker."""
-    in_worker = re.search(
-        r'^Caught \w+ in DataLoader worker process .*\n(\S+: .+)', str(error), re.DOTALL
-    )
-    if in_worker:
-        reason = in_worker[1].strip().rpartition('\n')[2]
-        return f'a sample of the data cannot be read: {reason}'
+    in_worker = re.match(r'Caught (\w+) in DataLoader worker process', str(error))
+    if in_worker:  # then comes its traceback, and its message at the end
+        reason = str(error).rpartition(f'\n{in_worker[1]}: ')[2] or str(error).rpartition('\n')[2]
+        return f'a sample of the data cannot be read: {in_worker[1]}: {reason}'
     frames = list(_frames(error))
     if not any(frame.f_code is BaseDataset.__getitem__.__code__ for frame in frames):
         return None

@@ -125,3 +125,18 @@ def test_a_signal_is_one_line(monkeypatch, capsys, number, swallowed):
         signal.signal(signal.SIGINT, before[0])
     assert exit_info.value.code == 128 + number
     assert capsys.readouterr().err == f'error: interrupted by {number.name}.\n'
+
+
+class Unreadable(Deadly):
+    """A dataset with a sample that cannot be read."""
+
+    def __getitem__(self, index):
+        raise RuntimeError('a.png is\ncut')
+
+
+def test_a_sample_that_a_worker_cannot_read_is_one_line(capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        run_cli(lambda: list(DataLoader(Unreadable(), num_workers=1)))
+    assert exit_info.value.code == 2
+    captured = capsys.readouterr().err
+    assert captured == 'error: a sample of the data cannot be read: RuntimeError: a.png is cut\n'

@@ -50,7 +50,7 @@ CONFIGS = {
 WORDS = {
     **dict.fromkeys(('imports.py', 'empty.py', 'scope.py'), ''),
     **dict.fromkeys(('list.py', 'word.py', 'untyped.py', 'detector_of_nothing.py'), ''),
-    'mmeffvit://none': "'none'",
+    'mmeffvit://none': 'none',
     'type.py': 'VisionTransfomer',
     'argument.py': 'image_size',
     'arch.py': 'embed_dims',
