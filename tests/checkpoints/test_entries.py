@@ -301,6 +301,12 @@ CASES = {
         ),
         'tools/match.py:checkpoint',
     ),
+    'export_matcher.py': (
+        lambda p, a: p.tool(
+            'deployment/export_matcher.py', p.config('matcher'), a, p.folder / 'x.onnx'
+        ),
+        'tools/deployment/export_matcher.py:checkpoint',
+    ),
     'stereo.py': (
         lambda p, a: p.tool(
             *('stereo.py', p.config('stereo'), a, p.folder / 'a.png', p.folder / 'a.png'),

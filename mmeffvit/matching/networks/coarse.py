@@ -100,12 +100,23 @@ class CoarseMatching(BaseModule):
         Returns:
             CellMatches: The matches.
         """
+        kept = self.keeps(best, x_grid, y_grid, x_mask, y_mask)
+        pair, cell0 = kept.nonzero(as_tuple=True)
+        return CellMatches(pair, cell0, best.column[pair, cell0], best.confidence[pair, cell0])
+
+    def keeps(
+        self,
+        best: BestPairs,
+        x_grid: Grid,
+        y_grid: Grid,
+        x_mask: Tensor | None = None,
+        y_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Boolean ``(B, N)``: which cells of image 0 are matched; arguments of :meth:`select`."""
         inner0 = inner_cells(x_grid, self.border, best.confidence, x_mask)
         inner1 = inner_cells(y_grid, self.border, best.confidence, y_mask)
         inner1 = inner1.expand(len(best.column), -1).gather(1, best.column)
-        kept = (best.confidence > self.threshold) & best.mutual & inner0 & inner1
-        pair, cell0 = kept.nonzero(as_tuple=True)
-        return CellMatches(pair, cell0, best.column[pair, cell0], best.confidence[pair, cell0])
+        return (best.confidence > self.threshold) & best.mutual & inner0 & inner1
 
 
 @MODELS.register_module()

@@ -1,6 +1,7 @@
 """What trains, evaluates and applies matchers."""
 
 from .drawing import draw_matches, draw_overlay
+from .export import MatcherGraph, export_matcher
 from .files import find_pairs, match_files, read_intrinsics
 from .losses import CoarseMatchingLoss, FineMatchingLoss
 from .matcher import ImageMatches, Matcher
@@ -15,11 +16,13 @@ __all__ = [
     'ImageMatches',
     'MatchPrecision',
     'Matcher',
+    'MatcherGraph',
     'PairPreprocessor',
     'PoseAUC',
     'draw_matches',
     'draw_overlay',
     'error_auc',
+    'export_matcher',
     'find_pairs',
     'match_files',
     'read_intrinsics',
