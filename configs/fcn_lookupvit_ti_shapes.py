@@ -38,7 +38,7 @@ model = dict(
         dropout_ratio=0.0,
         num_classes=4,
         align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss'),
+        loss_decode=dict(type='CrossEntropyLoss', avg_non_ignore=True),
     ),
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),

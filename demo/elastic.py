@@ -252,7 +252,7 @@ def draw(comparisons: Sequence[Comparison], results: Sequence[Result], path: Pat
         axes.set(xlabel='multiply-adds of the backbone (M)', ylabel=one.label, title=one.title)
         axes.set_xlim(0, None)
         axes.grid(alpha=0.3)
-        axes.legend(loc='lower right')
+        axes.legend(loc='best')
     with atomic(path) as partial:
         figure.savefig(partial, dpi=150)
 
