@@ -21,6 +21,8 @@ FOREIGN = {'.', 'make', 'pip'}
 WEIGHTS = {
     'denoiser.pth': 'uformer_skipat_t_sidd.py',
     'detector.pth': 'retinanet_slide_pvtv2_b0_shapes.py',
+    'matcher.pth': 'quadtree_matcher_t_shapes.py',
+    'stereo.pth': 'sttr_t_shapes.py',
 }
 
 
