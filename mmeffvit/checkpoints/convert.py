@@ -114,6 +114,9 @@ def convert(
     except UnknownArchitectureError:
         raise
     except (KeyError, IndexError, ValueError) as error:
+        refused = [key for key in result.unexpected if key.endswith(')')]  # by a Refuse rule
+        if refused:
+            raise ValueError(f'The file has a layer that our model lacks: {refused[0]}.') from None
         raise ValueError(
             f'The file has too few keys of {key_map.source} to tell its architecture by '
             f'({error}); check the family, or give a whole checkpoint.'

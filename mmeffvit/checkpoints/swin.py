@@ -48,7 +48,9 @@ def swin_rules(attention: tuple[Rename, ...]) -> tuple[Rule, ...]:
         Rename(r'stages\.(\d)\.downsample\.(.+)', _next_stage, _from_unfold),
         Rename(r'norm(\d)\.(.+)', r'norms.\1.\2'),
         Rename(r'norm\.(.+)', r'norms.3.\1'),
-        Refuse(rf'{_BLOCK}attn\.(?:logit_scale|cpb_mlp\..+|[qv]_bias)', 'no SwinV2'),
+        Refuse(
+            rf'{_BLOCK}attn\.(?:logit_scale|cpb_mlp\..+|[qv]_bias)', 'no cosine attention, SwinV2'
+        ),
         Drop(rf'{_BLOCK}attn_mask', 'masks are made for the size at hand'),
         Drop(rf'{_BLOCK}attn\.(?:w_msa\.)?relative_position_index', 'a constant of the layer'),
     ]

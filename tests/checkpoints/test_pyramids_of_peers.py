@@ -105,6 +105,16 @@ def test_pvtv2_of_timm(linear):
     assert_same_gradients(ours, theirs, 'pvtv2')
 
 
+def test_swin_v2_is_refused_by_what_it_needs():
+    timm = pytest.importorskip('timm')
+    theirs = timm.models.swin_transformer_v2.SwinTransformerV2(
+        img_size=64, window_size=4, embed_dim=32, depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 8)
+    )
+    for family in ('swin', 'swin_to_slide'):
+        with pytest.raises(ValueError, match=r'our model lacks: .*logit_scale.*SwinV2'):
+            convert(theirs.state_dict(), family)
+
+
 def test_the_widths_of_a_pyramid_tell_its_heads_or_it_is_refused():
     timm = pytest.importorskip('timm')
     theirs = timm.models.pvt_v2.PyramidVisionTransformerV2(
