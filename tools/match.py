@@ -23,7 +23,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file of a matcher')
-    parser.add_argument('checkpoint', help='its weights')
+    parser.add_argument(
+        'checkpoint', help='its weights: a file, a URL, mmeffvit://NAME, or published'
+    )
     parser.add_argument('first', help='image, folder, or text file with two images per line')
     parser.add_argument('second', nargs='?', help='image, or folder with images of the same names')
     parser.add_argument('--out', required=True, type=output_folder, help='folder for the results')

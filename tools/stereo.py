@@ -24,7 +24,9 @@ def parse_args() -> argparse.Namespace:
     """Read the command line."""
     parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file of a stereo network')
-    parser.add_argument('checkpoint', help='its weights')
+    parser.add_argument(
+        'checkpoint', help='its weights: a file, a URL, mmeffvit://NAME, or published'
+    )
     parser.add_argument('left', help='left image, or folder of left images')
     parser.add_argument('right', help='right image, or folder with images of the same names')
     parser.add_argument('--out', required=True, type=output_folder, help='folder for the results')

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .inspection import CheckpointError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 #: Address scheme of the published weights: ``mmeffvit://NAME``, or ``mmeffvit://NAME/FAMILY``.
 SCHEME = 'mmeffvit://'
@@ -28,8 +31,8 @@ class PublishedFile:
         name (str): Its name here.
         family (str): Key map that converts it, one of :data:`~mmeffvit.checkpoints.FAMILIES`, or
             ``'mmeffvit'`` if it has our names.
-        part (str): ``'backbone'``, ``'classifier'``, ``'detector'``, ``'segmentor'`` or
-            ``'denoiser'``.
+        part (str): ``'backbone'``, ``'classifier'``, ``'detector'``, ``'segmentor'``,
+            ``'denoiser'`` or ``'matcher'``.
         use (str): What it is for.
         origin (str): Page of the code or model that published it; the source of ``results``.
         url (str, optional): Direct address; None if it has to be fetched by hand from ``origin``.
@@ -134,19 +137,20 @@ def published_model(name: str) -> PublishedFile:
     raise CheckpointError(f'No weights called {name} are published{hint}.')
 
 
-def resolve(checkpoint: str | Path, config: str | Path | None) -> str:
+def resolve(checkpoint: str | Path, config: str | Path | Config | None) -> str:
     """Replace the word ``published`` by the address of a config's published weights.
 
     Args:
         checkpoint (str | Path): A checkpoint of any kind, or ``published``.
-        config (str | Path, optional): The config file.
+        config (str | Path | Config, optional): The config, or its file.
 
     Raises:
         CheckpointError: If none are published for the config.
     """
     if str(checkpoint) != WORD:
         return str(checkpoint)
-    name = Path(config or '').stem
+    file = config if isinstance(config, (str, Path)) else getattr(config, 'filename', None)
+    name = Path(file or '').stem
     entry = published_for(name)
     if entry is None:
         raise CheckpointError(

@@ -275,7 +275,7 @@ def build_predictor(
         raise ValueError('This config is of a denoiser: use mmeffvit.denoising.Denoiser.')
     init_default_scope(scope)
     _name_datasets(config)
-    weights = read_weights(resolve(checkpoint, config.filename))
+    weights = read_weights(resolve(checkpoint, config))
     check_device(device)
     if 'data_preprocessor' in config:
         config.model.setdefault('data_preprocessor', config.data_preprocessor)

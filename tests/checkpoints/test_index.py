@@ -49,7 +49,7 @@ def test_the_layout_of_the_file_fills_the_model(name):
 def test_an_entry_is_whole(name):
     entry = FILES[name]
     assert entry.family in FAMILIES
-    assert entry.part in ('backbone', 'classifier', 'detector', 'segmentor', 'denoiser')
+    assert entry.part in ('backbone', 'classifier', 'detector', 'segmentor', 'denoiser', 'matcher')
     assert entry.use and urlsplit(entry.origin).scheme == 'https'
     assert entry.model is None or entry.model in mmeffvit.list_models()
     assert entry.url is None or urlsplit(entry.url).scheme == 'https'
@@ -71,14 +71,15 @@ def test_the_whole_file_fills_the_whole_model_of_its_configs(name):
     for config in entry.configs:
         cfg = Config.fromfile(ROOT / f'configs/{config}.py')
         pytest.importorskip(cfg.default_scope)
-        device = 'cpu' if entry.part == 'denoiser' else 'meta'
+        device = 'cpu' if cfg.default_scope == 'mmeffvit' else 'meta'
         with DefaultScope.overwrite_default_scope(cfg.default_scope), torch.device(device):
             model = MM_MODELS.build(cfg.model)
         rest = {k: v for k, v in model.state_dict().items() if not k.startswith('backbone.')}
         result = convert(layout_of(entry, rest), entry.family, 'model', **options_of(entry))
         wanted = {k: v.shape for k, v in model.state_dict().items()}
         found = {k: v.shape for k, v in result.state.items()}
-        outputs = tuple(f'backbone.{k}' for k in getattr(model.backbone, 'output_layers', ()))
+        backbone = getattr(model, 'backbone', None)
+        outputs = tuple(f'backbone.{k}' for k in getattr(backbone, 'output_layers', ()))
         assert found == {k: v for k, v in wanted.items() if not k.startswith(outputs) or k in found}
         value_act = entry.options.get('value_act')
         if value_act:

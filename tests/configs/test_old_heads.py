@@ -1,7 +1,7 @@
 """Necks and heads of mmdet 2.x and mmseg 0.x have the names and shapes of today's modules.
 
-Published detectors and segmentors are of those versions. What these called their weights was written
-down from their own modules, ``tests/data/heads_of_openmmlab_1.tsv``.
+Published detectors and segmentors are of those versions. What these called their weights was
+written down from their own modules, ``tests/data/heads_of_openmmlab_1.tsv``.
 """
 
 from __future__ import annotations

@@ -202,9 +202,35 @@ def uformer(state: Mapping[str, Tensor]) -> State:
     return public
 
 
+def matcher(state: Mapping[str, Tensor]) -> State:
+    """Matchers of Tangshitao/QuadTreeAttention, as Lightning's module holds them."""
+    public = {}
+    for key, value in state.items():
+        if key.startswith('transformer.'):
+            key = key.replace('transformer.', 'loftr_coarse.', 1)
+            for mine in 'qkv':
+                if f'.attn.{mine}.' in key:
+                    key, value = key.replace(f'.{mine}.', f'.{mine}_proj.'), value[:, :, None, None]
+            key = key.replace('attn.level_weight', 'attn.py_att.weight')
+            key = key.replace('mlp.dwconv.', 'mlp.dwconv.dwconv.')
+        elif key.startswith('fine.transformer.'):
+            key = key.replace('fine.transformer.', 'loftr_fine.')
+            for mine, theirs in (
+                ('q', 'q_proj'),
+                ('k', 'k_proj'),
+                ('v', 'v_proj'),
+                ('proj', 'merge'),
+            ):
+                key = key.replace(f'.attn.{mine}.', f'.{theirs}.')
+        elif key.startswith('fine.'):
+            key = key.replace('fine.', 'fine_preprocess.', 1)
+        public[f'matcher.{key}'] = value
+    return public
+
+
 _NAMES = dict(
     quadtree=quadtree, pvt=pvt, pvtv2=pvtv2, swin=swin, cswin=cswin, lightvit=lightvit, vit=vit,
-    skipat=skipat, uformer=uformer,
+    skipat=skipat, uformer=uformer, matcher=matcher,
 )  # fmt: skip
 #: Where the host of a published file has other arguments than the model of its name.
 _ARGUMENTS = dict(

@@ -74,8 +74,7 @@ class Denoiser:
         if overlap is not None:
             model.test_cfg['overlap'] = overlap
         if checkpoint is not None:
-            named = config.filename if isinstance(config, Config) else config
-            load_weights(model, resolve(checkpoint, named))
+            load_weights(model, resolve(checkpoint, config))
         return cls(model, device)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:

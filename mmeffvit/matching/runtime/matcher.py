@@ -11,6 +11,7 @@ from mmengine.config import Config
 from torch import Tensor
 
 from ...checkpoints import load_weights
+from ...checkpoints.index import resolve
 from ...models import build_model
 from ...utils.device import check_device
 from ..data.structures import PairSample
@@ -77,7 +78,8 @@ class Matcher:
 
         Args:
             config (str | Path | Config): Config with a :class:`FeatureMatcher`.
-            checkpoint (str | Path, optional): Training checkpoint or converted weights.
+            checkpoint (str | Path, optional): Training checkpoint, converted weights, or
+                ``'published'`` for those of the config.
             device (str | torch.device): Where to run.
             long_side (int, optional): See the class.
 
@@ -91,7 +93,7 @@ class Matcher:
                 f'The model of this config is a {type(model).__name__}, no FeatureMatcher.'
             )
         if checkpoint is not None:
-            load_weights(model, checkpoint)
+            load_weights(model, resolve(checkpoint, config))
         return cls(model, device, long_side)
 
     def __call__(

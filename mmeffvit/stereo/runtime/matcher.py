@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 
 from ...checkpoints import load_weights
+from ...checkpoints.index import resolve
 from ...models import build_model
 from ...utils.device import check_device
 from .model import StereoMatching
@@ -59,7 +60,8 @@ class StereoMatcher:
 
         Args:
             config (str | Path | Config): Config with a :class:`StereoMatching`.
-            checkpoint (str | Path, optional): Training checkpoint or converted weights.
+            checkpoint (str | Path, optional): Training checkpoint, converted weights, or
+                ``'published'`` for those of the config.
             device (str | torch.device): Where to run.
 
         Raises:
@@ -72,7 +74,7 @@ class StereoMatcher:
                 f'The model of this config is a {type(model).__name__}, no StereoMatching.'
             )
         if checkpoint is not None:
-            load_weights(model, checkpoint)
+            load_weights(model, resolve(checkpoint, config))
         return cls(model, device)
 
     def __call__(self, left: np.ndarray, right: np.ndarray) -> StereoResult:
