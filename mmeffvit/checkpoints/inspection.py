@@ -217,6 +217,8 @@ class _Planner(pickle._Unpickler):
                 return type(name, (_Named,), dict(item_size=item_size))
         if full in ('torch.Tensor', 'numpy.ndarray'):
             return type(name, (_Named,), {})
+        if full in SETTINGS:
+            return Settings
         if full in _INERT or (module == 'torch' and _is_constant(name)):
             return type(name, (_Inert,), {})
         if module == 'numpy.dtypes' and name.endswith('DType'):
@@ -261,6 +263,40 @@ _INERT = {
     'torch.nn.parameter.Parameter',
     'torch.serialization._get_layout',
 }
+
+
+#: Classes of settings that training scripts of the field save beside weights (Lightning, yacs).
+#: They are read by :class:`Settings`, whether their libraries are installed or not.
+SETTINGS = (
+    *(
+        f'{package}.callbacks.{module}'
+        for package in ('pytorch_lightning', 'lightning.pytorch')
+        for module in (
+            'model_checkpoint.ModelCheckpoint',
+            'early_stopping.EarlyStopping',
+            'lr_monitor.LearningRateMonitor',
+        )
+    ),
+    'pytorch_lightning.utilities.parsing.AttributeDict',
+    'lightning.pytorch.utilities.parsing.AttributeDict',
+    'lightning_fabric.utilities.data.AttributeDict',
+    'lightning.fabric.utilities.data.AttributeDict',
+    'yacs.config.CfgNode',
+    'easydict.EasyDict',
+    'addict.addict.Dict',
+    'mmcv.utils.config.ConfigDict',
+)
+
+
+class Settings:
+    """Makes a plain dict in place of an object of settings, and forgets its arguments.
+
+    Only plain ones are filled by ``weights_only``.
+    """
+
+    def __new__(cls, *args: object, **kwargs: object) -> OrderedDict:
+        """Make an empty dict."""
+        return OrderedDict()
 
 
 def _is_constant(name: str) -> bool:

@@ -16,7 +16,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from .index import SCHEME
-from .inspection import CheckpointError, RefusedError, inspect
+from .inspection import SETTINGS, CheckpointError, RefusedError, Settings, inspect
 from .sources import fetch
 
 try:
@@ -204,6 +204,11 @@ def _answer(module: str, name: str, function: Callable) -> Callable:
     return answer
 
 
+def _settings(module: str, name: str) -> type[Settings]:
+    """The class that ``weights_only`` finds in place of one of :data:`SETTINGS`."""
+    return type(name, (Settings,), {'__module__': module, '__qualname__': name})
+
+
 # mmengine's training checkpoints hold log histories: numpy arrays and methods that average them.
 # numpy 1 and 2 spell their module differently.
 torch.serialization.add_safe_globals(
@@ -220,5 +225,6 @@ torch.serialization.add_safe_globals(
             for module in ('numpy.core.multiarray', 'numpy._core.multiarray')
             for name in ('scalar', '_reconstruct')
         ),
+        *(_settings(*full.rsplit('.', 1)) for full in SETTINGS),
     ]
 )

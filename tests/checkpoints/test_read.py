@@ -1,5 +1,7 @@
 import argparse
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 
@@ -292,3 +294,48 @@ def test_damaged_files_are_read_or_refused_in_one_sentence(tmp_path, kind):
             refused += 1
             assert '\n' not in str(error), number
     assert refused > 50
+
+
+SAVE_SETTINGS = """
+import sys, types
+import torch
+
+def module(name, **members):
+    made = types.ModuleType(name)
+    vars(made).update(members)
+    sys.modules[name] = made
+    for member in members.values():
+        member.__module__ = name
+
+class CfgNode(dict):
+    def __init__(self, **entries):
+        super().__init__(entries)
+        self.frozen = True
+
+class ModelCheckpoint:
+    pass
+
+module('yacs')
+module('yacs.config', CfgNode=CfgNode)
+start = 'pytorch_lightning.callbacks'
+for name in ('pytorch_lightning', start):
+    module(name)
+module(f'{start}.model_checkpoint', ModelCheckpoint=ModelCheckpoint)
+content = {
+    'state_dict': {'matcher.weight': torch.ones(2)},
+    'callbacks': {ModelCheckpoint: {'best': 0.5}},
+    'hyper_parameters': CfgNode(trainer=CfgNode(lr=1e-3)),
+    'pytorch-lightning_version': '1.3.5',
+}
+torch.save(content, sys.argv[1], _use_new_zipfile_serialization=sys.argv[2] == 'zip')
+"""
+
+
+@pytest.mark.parametrize('kind', ['zip', 'legacy'])
+def test_settings_of_training_scripts_do_not_hinder(tmp_path, kind):
+    """Lightning's callbacks and yacs' nodes, without their libraries."""
+    path = tmp_path / 'matcher.ckpt'
+    subprocess.run([sys.executable, '-c', SAVE_SETTINGS, path, kind], check=True)
+    assert read_weights(path).keys() == {'matcher.weight'}
+    settings = read_checkpoint(path)['hyper_parameters']
+    assert type(settings) is OrderedDict and settings['trainer'] == dict(lr=1e-3)
