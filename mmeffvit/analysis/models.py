@@ -77,11 +77,15 @@ def test_time_forward(model: nn.Module, inputs: Tensor) -> object:
     pair.
     """
     if hasattr(model, 'image_names'):  # of pairs, which are counted as one image each
-        images = inputs[:, : model.image_channels]
-        return model(dict.fromkeys(model.image_names, images), mode='tensor')
+        return _pair(model, inputs)
     if hasattr(model, 'roi_head'):
         return _two_stages(model, inputs)
     return model(inputs, mode='tensor') if isinstance(model, BaseModel) else model(inputs)
+
+
+def _pair(model: Any, inputs: Tensor) -> object:
+    images = inputs[:, : model.image_channels]
+    return model(dict.fromkeys(model.image_names, images), mode='tensor')
 
 
 def _two_stages(model: Any, inputs: Tensor) -> list[Tensor]:

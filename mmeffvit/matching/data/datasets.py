@@ -150,7 +150,7 @@ class ScanNetPairs(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """List the pairs; ``subset`` is the number of the index file."""
-        index = Path(self.ann_file)
+        index = Path(self.ann_file or '')
         files = [index]
         if index.suffix != '.npz':
             if not index.is_file():
@@ -230,7 +230,7 @@ class MegaDepthPairs(BaseDataset):
 
     def load_data_list(self) -> list[dict]:
         """List the pairs with their paths and matrices; ``subset`` is the number of the index."""
-        index = Path(self.ann_file)
+        index = Path(self.ann_file or '')
         files = [index]
         if index.suffix != '.npz':
             if not index.is_file():

@@ -54,8 +54,9 @@ def draw_matches(
             colour = GREEN if right[index] else RED
         else:
             value = 1.0 if confidence is None else float(confidence[index])
-            scale = cv2.applyColorMap(np.uint8([[round(255 * value)]]), cv2.COLORMAP_VIRIDIS)
-            colour = tuple(int(c) for c in scale[0, 0, ::-1])
+            level = np.full((1, 1), round(255 * value), np.uint8)
+            blue, green, red = cv2.applyColorMap(level, cv2.COLORMAP_VIRIDIS)[0, 0].tolist()
+            colour = (red, green, blue)
         ends = [
             tuple(round(float(c)) for c in point)
             for point in (points0[index], points1[index] + [first.shape[1], 0])

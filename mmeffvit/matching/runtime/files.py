@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,9 +135,7 @@ def match_files(
     return report
 
 
-def write_matches(
-    out: Path, name: str, found: ImageMatches, arrays: dict[str, np.ndarray]
-) -> list[Path]:
+def write_matches(out: Path, name: str, found: ImageMatches, arrays: dict[str, Any]) -> list[Path]:
     """Write ``NAME.npz`` with all arrays, and ``NAME.csv`` with the points."""
     out.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()

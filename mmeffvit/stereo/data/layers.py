@@ -43,7 +43,7 @@ class LayeredStereo(BaseDataset):
         **kwargs,
     ) -> None:
         self.num_pairs = num_pairs
-        self.size = tuple(size)
+        self.size = size[0], size[1]
         self.max_disparity = max_disparity
         self.seed = seed
         super().__init__(**kwargs)
@@ -109,8 +109,8 @@ class Layer:
     def colours(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         """Texture at left pixels, ``(H, W, 3)``."""
         x, y = (np.broadcast_to(p, np.broadcast_shapes(x.shape, y.shape)) for p in (x, y))
-        places = [(p % TEXTURE).astype(np.float32) for p in (x, y)]
-        return cv2.remap(self.texture, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
+        columns, rows = ((p % TEXTURE).astype(np.float32) for p in (x, y))
+        return cv2.remap(self.texture, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 @lru_cache(maxsize=1)
