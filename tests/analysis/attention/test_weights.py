@@ -13,7 +13,9 @@ from mmeffvit.analysis.attention.slide import tap_weights
 from mmeffvit.layers import (
     CrossShapedWindowAttention,
     DualTokenAttention,
+    FullAttention,
     LightViTAttention,
+    LinearAttention,
     LinearSpatialReductionAttention,
     LookupGather,
     LookupInfuse,
@@ -89,6 +91,18 @@ def test_one_head(layer, point):
     assert attention.query == (row / 8, column / 12, (row + 1) / 8, (column + 1) / 12)
     values = (layer.kv if hasattr(layer, 'kv') else layer.qkv)(x)[0, :, -C:]
     torch.testing.assert_close(combine(attention, values), layer(x, GRID)[0, index_of(point)])
+
+
+@pytest.mark.parametrize('point', POINTS)
+@pytest.mark.parametrize('kind', [FullAttention, LinearAttention])
+def test_attention_to_a_context(kind, point):
+    torch.manual_seed(0)
+    layer, x = prepare(kind(C, 1)), tokens()
+    (attention,) = explain(layer, x, GRID, query=AttentionQuery(SIZE, point))
+    # The kernel's normaliser has an epsilon, so that its weights sum to less than 1.
+    assert (attention.weights > 0).all() and abs(attention.weights.sum() - 1) < 1e-6
+    out = attention.weights.flatten() @ layer.v(x)[0]
+    torch.testing.assert_close(out, layer(x, GRID)[0, index_of(point)])
 
 
 @pytest.mark.parametrize('point', POINTS)
