@@ -64,6 +64,9 @@ COMMANDS: dict[str, list[str]] = {
         *('vit.py', 'vit.pth', 'model.onnx', '--backbone-only', '--fixed-size'),
         *('--shape', '32', '45'),
     ],
+    'deployment/export_matcher.py': [
+        *('matcher.py', 'matcher.pth', 'model.onnx', '--size', '32', '40', '--size1', '40', '32')
+    ],
     'dataset_converters/crop_sidd.py': ['sidd', 'out', '--patches', '300', '--size', '8'],
 }
 

@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from ...layers import LinearAttention
 from ...ops.layout import Grid
 from ...ops.numerics import accurate, without_autocast
 from ...registry import MODELS, build_layer
+from .transformer import LoFTRBlock, MatchingTransformer
 
 #: Least variance of a heatmap, as in the authors' code.
 LEAST_VARIANCE = 1e-10
@@ -51,10 +53,10 @@ class FineMatching(BaseModule):
         self.down_proj = nn.Linear(coarse_dims, fine_dims)
         self.merge_feat = nn.Linear(2 * fine_dims, fine_dims)
         options = dict(
-            type='MatchingTransformer',
+            type=MatchingTransformer,
             num_heads=num_heads,
-            attention=dict(type='LinearAttention'),
-            block=dict(type='LoFTRBlock'),
+            attention=dict(type=LinearAttention),
+            block=dict(type=LoFTRBlock),
             kinds=('self', 'cross'),
         )
         self.transformer = build_layer({**options, **(transformer or {})}, embed_dims=fine_dims)

@@ -173,7 +173,7 @@ class MatchingTransformer(BaseModule):
         embed_dims: int,
         num_heads: int,
         attention: dict,
-        block: dict | str = 'CrossBlock',
+        block: dict | str | type = CrossBlock,
         kinds: Sequence[str] = KINDS * 4,
         init_cfg: dict | None = None,
     ) -> None:

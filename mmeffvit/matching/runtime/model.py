@@ -5,14 +5,18 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from mmengine.model import BaseDataPreprocessor, BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 
+from ...layers import LinearAttention, QuadTreeAttention
 from ...ops import best_of_matrix, map_to_tokens, sine_position_table
 from ...ops.layout import Grid
 from ...registry import MODELS, build_layer
 from ..data.structures import PairSample
-from ..networks.coarse import CellMatches
-from ..networks.resnet_fpn import pad_to_multiple
+from ..networks.coarse import CellMatches, DualSoftmax
+from ..networks.fine import FineMatching
+from ..networks.resnet_fpn import ResNetFPN, pad_to_multiple
+from ..networks.transformer import CrossBlock, LoFTRBlock, MatchingTransformer
+from .losses import CoarseMatchingLoss, FineMatchingLoss
 from .supervision import fine_targets, supervise, training_matches
 
 
@@ -112,22 +116,22 @@ class PairPreprocessor(BaseDataPreprocessor):
 
 
 def _parts(
-    widths: Sequence[int], attention: dict, block: str = 'CrossBlock', **matching
+    widths: Sequence[int], attention: dict, block: type[nn.Module] = CrossBlock, **matching
 ) -> dict[str, dict]:
     """Parts of a matcher of LoFTR's shape with these channels at strides 2, 4 and 8."""
     return dict(
-        backbone=dict(type='ResNetFPN', initial_dims=widths[0], block_dims=tuple(widths)),
+        backbone=dict(type=ResNetFPN, initial_dims=widths[0], block_dims=tuple(widths)),
         transformer=dict(
-            type='MatchingTransformer', num_heads=8, attention=attention, block=dict(type=block)
+            type=MatchingTransformer, num_heads=8, attention=attention, block=dict(type=block)
         ),
-        coarse=dict(type='DualSoftmax', **matching),
+        coarse=dict(type=DualSoftmax, **matching),
     )
 
 
 def quadtree_cross_attention(topks: Sequence[int], **options) -> dict:
     """Config of QuadTree attention as the authors' matcher has it, kind B over three levels."""
     return dict(
-        type='QuadTreeAttention',
+        type=QuadTreeAttention,
         levels=3,
         topks=tuple(topks),
         lepe=False,
@@ -137,7 +141,7 @@ def quadtree_cross_attention(topks: Sequence[int], **options) -> dict:
 
 
 _WIDTHS = dict(full=(128, 196, 256), lite=(64, 98, 128))
-_LINEAR = dict(type='LinearAttention')
+_LINEAR = dict(type=LinearAttention)
 
 
 @MODELS.register_module()
@@ -174,8 +178,8 @@ class FeatureMatcher(BaseModel):
         'quadtree_matcher_indoor': _parts(_WIDTHS['full'], quadtree_cross_attention((32, 16, 16))),
         'quadtree_matcher_outdoor': _parts(_WIDTHS['full'], quadtree_cross_attention((16, 8, 8))),
         'quadtree_matcher_lite': _parts(_WIDTHS['lite'], quadtree_cross_attention((16, 8, 8))),
-        'loftr_indoor': _parts(_WIDTHS['full'], _LINEAR, 'LoFTRBlock'),
-        'loftr_outdoor': _parts(_WIDTHS['full'], _LINEAR, 'LoFTRBlock'),
+        'loftr_indoor': _parts(_WIDTHS['full'], _LINEAR, LoFTRBlock),
+        'loftr_outdoor': _parts(_WIDTHS['full'], _LINEAR, LoFTRBlock),
     }
 
     def __init__(
@@ -193,7 +197,7 @@ class FeatureMatcher(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        preprocessor = build_layer(data_preprocessor or dict(type='PairPreprocessor'))
+        preprocessor = build_layer(data_preprocessor or dict(type=PairPreprocessor))
         super().__init__(preprocessor, init_cfg)
         self.backbone: Any = build_layer(backbone)
         coarse_dims, fine_dims = self.backbone.out_channels
@@ -201,12 +205,12 @@ class FeatureMatcher(BaseModel):
         self.transformer: Any = build_layer(transformer, embed_dims=coarse_dims)
         self.coarse: Any = build_layer(coarse)
         self.fine: Any = build_layer(
-            {'type': 'FineMatching', **(fine or {})}, coarse_dims=coarse_dims, fine_dims=fine_dims
+            {'type': FineMatching, **(fine or {})}, coarse_dims=coarse_dims, fine_dims=fine_dims
         )
         self.historical_position = historical_position
         self.mask_padding = mask_padding
-        self.coarse_loss = build_layer(coarse_loss or dict(type='CoarseMatchingLoss'))
-        self.fine_loss = build_layer(fine_loss or dict(type='FineMatchingLoss'))
+        self.coarse_loss = build_layer(coarse_loss or dict(type=CoarseMatchingLoss))
+        self.fine_loss = build_layer(fine_loss or dict(type=FineMatchingLoss))
         self.train_cfg = dict(dict(fine_share=0.2), **(train_cfg or {}))
         self.test_cfg = dict(test_cfg or {})
 

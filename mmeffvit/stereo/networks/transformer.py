@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS, build_layer
-from .attention import Tables, relative_positions, tree_widths
+from .attention import EpipolarAttention, Tables, relative_positions, tree_widths
 
 #: Logits that inference holds of one layer; lines are independent, so they are taken in groups.
 CHUNK_ENTRIES = 2**24
@@ -101,13 +101,13 @@ class StereoTransformer(BaseModule):
         embed_dims: int = 128,
         num_heads: int = 8,
         depth: int = 6,
-        attention: dict | str = 'EpipolarAttention',
+        attention: dict | str | type = EpipolarAttention,
         relative_position: bool = True,
         with_cp: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        attention = dict(type=attention) if isinstance(attention, str) else dict(attention)
+        attention = dict(attention) if isinstance(attention, dict) else dict(type=attention)
         self.embed_dims = embed_dims
         self.self_layers, self.cross_layers = (
             nn.ModuleList(layer(embed_dims, num_heads, attention) for _ in range(depth))

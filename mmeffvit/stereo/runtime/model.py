@@ -9,7 +9,16 @@ from torch import Tensor
 
 from ...registry import MODELS, build_layer
 from ..data.structures import StereoSample
-from ..networks.regression import StereoOutput, sampled
+from ..networks.attention import EpipolarAttention, EpipolarTreeAttention
+from ..networks.features import STTRFeatures
+from ..networks.regression import (
+    ContextAdjustment,
+    DisparityRegression,
+    StereoOutput,
+    sampled,
+)
+from ..networks.transformer import StereoTransformer
+from .losses import StereoLoss
 
 
 @MODELS.register_module()
@@ -71,9 +80,9 @@ def _size(image: Tensor) -> str:
 
 def _sttr(attention: dict) -> dict[str, dict]:
     return dict(
-        features=dict(type='STTRFeatures'),
-        transformer=dict(type='StereoTransformer', attention=attention),
-        regression=dict(type='DisparityRegression', context=dict(type='ContextAdjustment')),
+        features=dict(type=STTRFeatures),
+        transformer=dict(type=StereoTransformer, attention=attention),
+        regression=dict(type=DisparityRegression, context=dict(type=ContextAdjustment)),
     )
 
 
@@ -102,8 +111,8 @@ class StereoMatching(BaseModel):
     image_names = ('left', 'right')
     image_channels = 3
     zoo: ClassVar[dict[str, dict]] = {
-        'sttr': _sttr(dict(type='EpipolarAttention')),
-        'quadtree_sttr': _sttr(dict(type='EpipolarTreeAttention', levels=4, topks=6)),
+        'sttr': _sttr(dict(type=EpipolarAttention)),
+        'quadtree_sttr': _sttr(dict(type=EpipolarTreeAttention, levels=4, topks=6)),
     }
 
     def __init__(
@@ -116,16 +125,14 @@ class StereoMatching(BaseModel):
         data_preprocessor: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(
-            build_layer(data_preprocessor or dict(type='StereoPreprocessor')), init_cfg
-        )
+        super().__init__(build_layer(data_preprocessor or dict(type=StereoPreprocessor)), init_cfg)
         if stride < 1:
             raise ValueError(f'stride={stride} must be at least 1, which takes every pixel.')
         self.features: Any = build_layer(features)
         self.transformer: Any = build_layer(transformer, embed_dims=self.features.embed_dims)
         self.regression: Any = build_layer({'type': 'DisparityRegression', **(regression or {})})
         self.stride = stride
-        self.loss_module: Any = build_layer(loss or dict(type='StereoLoss'))
+        self.loss_module: Any = build_layer(loss or dict(type=StereoLoss))
 
     def forward(
         self,
