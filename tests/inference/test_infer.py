@@ -180,6 +180,11 @@ def test_an_image_that_does_not_suit_the_model_is_named(
 ):
     config, checkpoint = models('segmentation')
     write_image(tmp_path / 'in' / 'tiny.png', np.zeros((8, 8, 3), np.uint8))
+
+    def refuse(model, images):
+        raise ValueError(f'Images of {images.shape[2]}x{images.shape[3]} are too small.')
+
+    monkeypatch.setattr('mmseg.models.EncoderDecoder.extract_feat', refuse)
     plain = tmp_path / 'plain.py'
     plain.write_text(
         f"_base_ = '{config}'\n"
@@ -188,7 +193,7 @@ def test_an_image_that_does_not_suit_the_model_is_named(
     )
     arguments = [plain, checkpoint, tmp_path / 'in', '--out', tmp_path / 'out', '--device', 'cpu']
     assert run_tool(monkeypatch, 'infer.py', *arguments) == 1
-    assert 'tiny.png: A grid of 1x1 tokens' in capsys.readouterr().err
+    assert 'tiny.png: Images of 8x8 are too small.' in capsys.readouterr().err
 
 
 def test_predictions_take_the_ids_of_a_coco_file(monkeypatch, tmp_path, models, pictures):
