@@ -46,9 +46,9 @@ def fresh(monkeypatch):
 
 
 def _fine_call(trains: bool = False, D: int = 8, backend: str | None = None) -> list[torch.Tensor]:
-    torch.manual_seed(0)
-    q, k, v = torch.randn(3, 2, 32, D).unbind()
-    index = torch.rand(2, 8, 8).topk(3).indices
+    own = torch.Generator().manual_seed(0)  # threads share the global one
+    q, k, v = torch.randn(3, 2, 32, D, generator=own).unbind()
+    index = torch.rand(2, 8, 8, generator=own).topk(3).indices
     v = v.requires_grad_(trains)
     out, *_ = quadtree_fine(q.as_subclass(OnCuda), k, v, index, scale=0.3, topk=2, backend=backend)
     out = out.as_subclass(torch.Tensor)
