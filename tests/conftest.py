@@ -60,6 +60,14 @@ def same_random_numbers():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope='module')
+def start_without_default_scope():
+    """Nor must one that a fixture makes the default reach another module."""
+    DefaultScope._instance_dict.clear()
+    yield
+    DefaultScope._instance_dict.clear()
+
+
 @pytest.fixture(autouse=True)
 def leave_no_default_scope():
     """A scope that a test, or a Runner in it, makes the default must not reach the next test."""
