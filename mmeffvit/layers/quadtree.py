@@ -328,10 +328,7 @@ class ValueBranch(nn.Module):
     def __init__(self, embed_dims: int, act: str) -> None:
         super().__init__()
         self.norm1 = nn.GroupNorm(1, embed_dims)
-        # Channels-last: as the matrix of a product its weight is then a view.
         self.reduce = init_conv(nn.Conv2d(embed_dims, embed_dims, 2, 2))
-        weight = self.reduce.weight.detach().contiguous(memory_format=torch.channels_last)
-        self.reduce.weight = nn.Parameter(weight)
         self.norm2 = nn.GroupNorm(1, embed_dims)
         self.proj = init_linear(nn.Linear(embed_dims, embed_dims), (2 / embed_dims) ** 0.5)
         self.act = act
