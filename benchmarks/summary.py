@@ -3,8 +3,8 @@
     python -m benchmarks.summary            # rewrite both
     python -m benchmarks.summary --check    # exit with 1 if a table is stale
 
-All that was measured is in benchmarks/results/NAME.json, written by ``--json`` of the benchmark
-command. A line ``<!-- results NAME: PATTERN -->`` of the document is followed by those rows of
+The whole tables are in benchmarks/results/NAME.json, as ``--json`` of the benchmark command writes
+them. A line ``<!-- results NAME: PATTERN -->`` of the document is followed by those rows of
 NAME.json whose case matches the pattern, up to ``<!-- end -->``.
 """
 
@@ -61,7 +61,7 @@ def main() -> int:
 
 
 def read(name: str) -> dict:
-    """Content of a file of results: ``environment``, ``columns``, ``rows`` and ``results``.
+    """Content of a file of results: ``environment``, ``columns``, ``rows``, perhaps ``results``.
 
     Raises:
         UserError: If there is none of this name.

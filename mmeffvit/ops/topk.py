@@ -36,8 +36,9 @@ def top_locations(x: Tensor, k: int) -> Tensor:
 
 
 def _is_readable(x: Tensor) -> bool:
-    """Whether NumPy can read the bits: float32 on a CPU, outside tracers and transforms."""
-    return (x.device.type, x.dtype) == ('cpu', torch.float32) and not (
+    """Whether NumPy can read the bits: float32 on a CPU, outside tracers, fakes and transforms."""
+    plain = type(x) is Tensor and (x.device.type, x.dtype) == ('cpu', torch.float32)
+    return plain and not (
         torch.compiler.is_compiling()
         or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
         or torch._C._are_functorch_transforms_active()

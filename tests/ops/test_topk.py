@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
 
 from mmeffvit.ops.topk import top_locations
 
@@ -39,6 +40,11 @@ def test_few_numbers_and_long_rows():
     for shape in ((2, 9), (40, 300)):
         x = torch.rand(shape)
         assert torch.equal(top_locations(x, 3), x.topk(3, dim=-1).indices)
+
+
+def test_fake_tensors_have_shapes_alone():
+    with FakeTensorMode():
+        assert top_locations(torch.rand(600, 32), 8).shape == (600, 8)
 
 
 def test_tracers_see_standard_operations():
