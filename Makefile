@@ -6,7 +6,7 @@ BIN := .venv/bin
 .DEFAULT_GOAL := help
 MAKE_SHAPES := $(BIN)/python demo/make_shapes.py
 
-.PHONY: help setup demo demo-segmentation demo-elastic demo-matching demo-stereo test lint clean
+.PHONY: help setup demo demo-segmentation demo-elastic demo-matching test lint clean
 
 help:  ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,9 +26,6 @@ demo-elastic: setup  ## Train LookupViTs and ViTs, draw accuracy over compressed
 
 demo-matching: setup  ## Train a QuadTree matcher on generated pairs, beside SIFT
 	@$(BIN)/python demo/pairs.py matching
-
-demo-stereo: setup  ## Train STTR on generated stereo pairs, with full attention and with the tree
-	@$(BIN)/python demo/pairs.py stereo
 
 test: lint  ## Run the checks and all tests
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -v -n $(WORKERS) --dist worksteal
